@@ -1,0 +1,301 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_credentials.h"
+
+
+static ngx_http_agntkey_reason_e ngx_http_agntkey_credentials_bearer(
+    ngx_http_request_t *r, ngx_str_t *key);
+static ngx_int_t ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
+    ngx_array_t *sources, ngx_str_t *key, ngx_http_agntkey_reason_e *reason);
+static ngx_uint_t ngx_http_agntkey_credentials_count(ngx_http_request_t *r,
+    ngx_http_agntkey_source_t *source);
+static ngx_uint_t ngx_http_agntkey_credentials_headers(ngx_http_request_t *r,
+    ngx_http_agntkey_source_t *source);
+static ngx_uint_t ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last,
+    u_char separator, ngx_str_t *name);
+static ngx_uint_t ngx_http_agntkey_credentials_elsewhere(
+    ngx_http_request_t *r);
+
+
+ngx_int_t
+ngx_http_agntkey_credentials(ngx_http_request_t *r, ngx_str_t *key,
+    ngx_uint_t *copy, ngx_http_agntkey_reason_e *reason)
+{
+    ngx_http_agntkey_loc_conf_t  *alcf;
+
+    *copy = 0;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+
+    if (alcf->sources == NULL && alcf->token == NULL) {
+        *reason = ngx_http_agntkey_credentials_bearer(r, key);
+        return NGX_OK;
+    }
+
+    if (alcf->sources) {
+        if (ngx_http_agntkey_credentials_sources(r, alcf->sources, key, reason)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+    } else {
+        if (ngx_http_complex_value(r, alcf->token, key) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        *copy = (alcf->token->lengths != NULL);
+        *reason = key->len ? NGX_HTTP_AGNTKEY_OK : NGX_HTTP_AGNTKEY_MISSING;
+    }
+
+    if (*reason == NGX_HTTP_AGNTKEY_OK
+        && alcf->apart
+        && ngx_http_agntkey_credentials_elsewhere(r))
+    {
+        *reason = NGX_HTTP_AGNTKEY_AMBIGUOUS;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * credentials = "Bearer" 1*SP b64token; the scheme in any case (RFC 9110,
+ * section 11.1).  A second Authorization is refused by nginx itself, with a
+ * 400, before any module is asked.
+ */
+
+static ngx_http_agntkey_reason_e
+ngx_http_agntkey_credentials_bearer(ngx_http_request_t *r, ngx_str_t *key)
+{
+    u_char  *p, *last;
+
+    if (r->headers_in.authorization == NULL) {
+        return NGX_HTTP_AGNTKEY_MISSING;
+    }
+
+    p = r->headers_in.authorization->value.data;
+    last = p + r->headers_in.authorization->value.len;
+
+    while (p < last && (last[-1] == ' ' || last[-1] == '\t')) {
+        last--;
+    }
+
+    if (last - p <= 6 || ngx_strncasecmp(p, (u_char *) "bearer", 6) != 0) {
+        return NGX_HTTP_AGNTKEY_MISSING;
+    }
+
+    p += 6;
+
+    /* a tab is no SP, but means to be one: let the grammar refuse it */
+
+    if (*p != ' ' && *p != '\t') {
+        return NGX_HTTP_AGNTKEY_MISSING;
+    }
+
+    while (*p == ' ') {
+        p++;
+    }
+
+    key->data = p;
+    key->len = last - p;
+
+    return NGX_HTTP_AGNTKEY_OK;
+}
+
+
+/* Variables in a row: one of them may hold a key. */
+
+static ngx_int_t
+ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
+    ngx_array_t *sources, ngx_str_t *key, ngx_http_agntkey_reason_e *reason)
+{
+    ngx_uint_t                  i, found;
+    ngx_http_variable_value_t  *vv;
+    ngx_http_agntkey_source_t  *source;
+
+    found = 0;
+    source = sources->elts;
+
+    for (i = 0; i < sources->nelts; i++) {
+
+        vv = ngx_http_get_indexed_variable(r, source[i].index);
+        if (vv == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (vv->not_found || vv->len == 0) {
+            continue;
+        }
+
+        key->data = vv->data;
+        key->len = vv->len;
+
+        found += ngx_http_agntkey_credentials_count(r, &source[i]);
+    }
+
+    if (found == 0) {
+        *reason = NGX_HTTP_AGNTKEY_MISSING;
+
+    } else if (found == 1) {
+        *reason = NGX_HTTP_AGNTKEY_OK;
+
+    } else {
+        *reason = NGX_HTTP_AGNTKEY_AMBIGUOUS;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * How often the client has sent what this variable shows: the variable
+ * itself tells only of the first, or joins them all.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_credentials_count(ngx_http_request_t *r,
+    ngx_http_agntkey_source_t *source)
+{
+    ngx_uint_t  n;
+
+    switch (source->from) {
+
+    case NGX_HTTP_AGNTKEY_FROM_HEADER:
+    case NGX_HTTP_AGNTKEY_FROM_COOKIE:
+        n = ngx_http_agntkey_credentials_headers(r, source);
+        break;
+
+    case NGX_HTTP_AGNTKEY_FROM_ARG:
+        n = ngx_http_agntkey_credentials_pairs(r->args.data,
+                                               r->args.data + r->args.len,
+                                               '&', &source->name);
+        break;
+
+    default:
+        n = 1;
+        break;
+    }
+
+    return n ? n : 1;
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_credentials_headers(ngx_http_request_t *r,
+    ngx_http_agntkey_source_t *source)
+{
+    ngx_str_t         cookie = ngx_string("cookie"), *name;
+    ngx_uint_t        i, j, n;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    name = (source->from == NGX_HTTP_AGNTKEY_FROM_COOKIE) ? &cookie
+                                                          : &source->name;
+    n = 0;
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash == 0 || h[i].key.len != name->len) {
+            continue;
+        }
+
+        for (j = 0; j < name->len; j++) {
+            if (name->data[j] != (h[i].key.data[j] == '-'
+                                  ? '_' : ngx_tolower(h[i].key.data[j])))
+            {
+                break;
+            }
+        }
+
+        if (j < name->len) {
+            continue;
+        }
+
+        if (source->from == NGX_HTTP_AGNTKEY_FROM_HEADER) {
+            n++;
+            continue;
+        }
+
+        n += ngx_http_agntkey_credentials_pairs(h[i].value.data,
+                                           h[i].value.data + h[i].value.len,
+                                           ';', &source->name);
+    }
+
+    return n;
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last, u_char separator,
+    ngx_str_t *name)
+{
+    u_char      *end;
+    ngx_uint_t   n;
+
+    n = 0;
+
+    while (p < last) {
+
+        while (p < last && *p == ' ') {
+            p++;
+        }
+
+        end = ngx_strlchr(p, last, separator);
+        if (end == NULL) {
+            end = last;
+        }
+
+        if ((size_t) (end - p) > name->len
+            && p[name->len] == '='
+            && ngx_strncasecmp(p, name->data, name->len) == 0)
+        {
+            n++;
+        }
+
+        p = end + 1;
+    }
+
+    return n;
+}
+
+
+/*
+ * The location takes keys from another place, and there is one of ours in
+ * Authorization too (RFC 6750, section 2: not more than one method).  A bearer token of another make there is none of our
+ * business: the application may want it.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_credentials_elsewhere(ngx_http_request_t *r)
+{
+    ngx_str_t                      key, *prefix;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    if (ngx_http_agntkey_credentials_bearer(r, &key) != NGX_HTTP_AGNTKEY_OK) {
+        return 0;
+    }
+
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
+    prefix = &amcf->prefix;
+
+    return key.len > prefix->len
+           && key.data[prefix->len] == '_'
+           && ngx_memcmp(key.data, prefix->data, prefix->len) == 0;
+}

@@ -1,0 +1,126 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * What the configuration says, and what is known of a request: the types that
+ * all files of the HTTP edge share.
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_CTX_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_CTX_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_agntkey_peer.h"
+#include "ngx_http_agntkey_record.h"
+#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_store.h"
+#include "ngx_http_agntkey_token.h"
+#include "ngx_http_agntkey_verdict.h"
+
+
+/* where agntkey_token looks for a key */
+
+typedef enum {
+    NGX_HTTP_AGNTKEY_FROM_VARIABLE = 0,   /* any other variable */
+    NGX_HTTP_AGNTKEY_FROM_HEADER,         /* $http_<name> */
+    NGX_HTTP_AGNTKEY_FROM_ARG,            /* $arg_<name> */
+    NGX_HTTP_AGNTKEY_FROM_COOKIE          /* $cookie_<name> */
+} ngx_http_agntkey_from_e;
+
+
+typedef struct {
+    ngx_http_agntkey_from_e        from;
+    ngx_int_t                      index;         /* of the variable */
+    ngx_str_t                      name;          /* as in the variable's */
+} ngx_http_agntkey_source_t;
+
+
+typedef struct {
+    ngx_http_agntkey_redis_conf_t  redis;
+    ngx_str_t                      redis_url;
+    ngx_str_t                      password_file;
+
+    ngx_http_agntkey_peer_ssl_t    ssl;
+
+    ngx_str_t                      prefix;
+
+    ngx_uint_t                     enabled;       /* somewhere */
+
+    /* the worker's own, made when it starts */
+    ngx_http_agntkey_store_t      *store;
+} ngx_http_agntkey_main_conf_t;
+
+
+typedef struct {
+    ngx_flag_t                     enable;
+    ngx_flag_t                     dry_run;
+
+    /* both NULL: the bearer credentials of "Authorization" */
+    ngx_array_t                   *sources;     /* ngx_http_agntkey_source_t */
+    ngx_http_complex_value_t      *token;       /* text among the variables */
+    ngx_uint_t                     apart;       /* and never Authorization */
+
+    ngx_str_t                      realm;       /* escaped for a challenge */
+    ngx_array_t                   *workspaces;  /* ngx_http_complex_value_t */
+    ngx_array_t                   *scopes;      /* ngx_str_t */
+} ngx_http_agntkey_loc_conf_t;
+
+
+/* of one pass of a request through the access phase */
+
+typedef struct {
+    ngx_http_request_t            *request;
+    ngx_pool_cleanup_t            *cleanup;       /* marks it in the pool */
+    ngx_http_agntkey_find_t       *find;          /* set while it waits */
+
+    u_char                         digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
+    u_char                         id[NGX_HTTP_AGNTKEY_ID_LEN];
+
+    /* what the store said, with strings in the request's pool */
+    ngx_int_t                      rc;
+    ngx_http_agntkey_record_t      key;
+
+    ngx_http_agntkey_reason_e      reason;
+    ngx_http_agntkey_token_e       malformed;     /* why */
+    ngx_uint_t                     status;        /* of the refusal, or 0 */
+
+    /* pushed to headers_out by the refusal */
+    ngx_table_elt_t               *challenge;
+    ngx_table_elt_t               *cache_control;
+    ngx_table_elt_t               *retry_after;
+    ngx_str_t                      body;          /* once it is to be sent */
+
+    unsigned                       has_id:1;
+    unsigned                       workspace_active:1;
+    unsigned                       answered:1;    /* by the store */
+    unsigned                       decided:1;
+    unsigned                       identified:1;  /* key holds what it says */
+} ngx_http_agntkey_ctx_t;
+
+
+extern ngx_module_t  ngx_http_agntkey_module;
+
+
+/*
+ * A new context of this pass, which can be found again after an internal
+ * redirect has cleared the contexts.  Returns NULL without memory.
+ */
+ngx_http_agntkey_ctx_t *ngx_http_agntkey_ctx_create(ngx_http_request_t *r);
+
+/*
+ * The context of the latest pass of the request, or of the main request of a
+ * subrequest: internal redirects do not lose it.  NULL if there was none.
+ */
+ngx_http_agntkey_ctx_t *ngx_http_agntkey_ctx_find(ngx_http_request_t *r);
+
+/* The context of the pass before that of ctx, or NULL. */
+ngx_http_agntkey_ctx_t *ngx_http_agntkey_ctx_previous(
+    ngx_http_agntkey_ctx_t *ctx);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_CTX_H_INCLUDED_ */

@@ -1,0 +1,573 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_reply.h"
+
+
+/* seconds until a client may ask again after a fault of ours */
+#define NGX_HTTP_AGNTKEY_RETRY_AFTER   "1"
+
+#define NGX_HTTP_AGNTKEY_BODY_MAX      512
+
+
+typedef struct {
+    ngx_uint_t   status;
+    char        *error;       /* of the challenge; "": a bare one, NULL: none */
+    char        *title;
+    char        *detail;
+} ngx_http_agntkey_refusal_t;
+
+
+static ngx_table_elt_t *ngx_http_agntkey_reply_push(ngx_http_request_t *r,
+    char *name, ngx_str_t *value);
+static ngx_int_t ngx_http_agntkey_reply_challenge(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx, char *error);
+static size_t ngx_http_agntkey_reply_scopes_len(
+    ngx_http_agntkey_loc_conf_t *alcf);
+static u_char *ngx_http_agntkey_reply_scopes(u_char *p,
+    ngx_http_agntkey_loc_conf_t *alcf);
+static ngx_int_t ngx_http_agntkey_reply_body(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx);
+static u_char *ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
+    ngx_http_agntkey_loc_conf_t *alcf);
+static u_char *ngx_http_agntkey_reply_malformed(ngx_http_request_t *r,
+    u_char *p, u_char *last, ngx_http_agntkey_ctx_t *ctx);
+static ngx_int_t ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+static ngx_int_t ngx_http_agntkey_reply_init(ngx_conf_t *cf);
+
+
+static ngx_http_agntkey_refusal_t  ngx_http_agntkey_refusals[] = {
+
+    /* ok */
+    { 0, NULL, NULL, NULL },
+
+    /* missing */
+    { NGX_HTTP_UNAUTHORIZED, "",
+      "No API key",
+      NULL },
+
+    /* malformed */
+    { NGX_HTTP_UNAUTHORIZED, "invalid_token",
+      "Malformed API key",
+      NULL },
+
+    /* unknown */
+    { NGX_HTTP_UNAUTHORIZED, "invalid_token",
+      "Unknown API key",
+      "This key does not exist here. Is it one of another environment?" },
+
+    /* revoked */
+    { NGX_HTTP_UNAUTHORIZED, "invalid_token",
+      "Revoked API key",
+      "This key was revoked, for good. Use another one." },
+
+    /* expired */
+    { NGX_HTTP_UNAUTHORIZED, "invalid_token",
+      "Expired API key",
+      "The time of this key is over. Use another one." },
+
+    /* workspace_disabled */
+    { NGX_HTTP_FORBIDDEN, NULL,
+      "Workspace disabled",
+      "The key is good, but its workspace is switched off." },
+
+    /* workspace_mismatch */
+    { NGX_HTTP_FORBIDDEN, NULL,
+      "Wrong workspace",
+      "The key is good, but its workspace has no access to this." },
+
+    /* insufficient_scope */
+    { NGX_HTTP_FORBIDDEN, "insufficient_scope",
+      "Insufficient scope",
+      NULL },
+
+    /* ambiguous */
+    { NGX_HTTP_BAD_REQUEST, "invalid_request",
+      "API key given twice",
+      "A request may carry one key, in one place." },
+
+    /* store_unavailable */
+    { NGX_HTTP_SERVICE_UNAVAILABLE, NULL,
+      "API keys cannot be checked",
+      "This is a fault of the server; nothing is said about the key. "
+      "Try again." }
+};
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
+
+
+static ngx_http_module_t  ngx_http_agntkey_filter_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_http_agntkey_reply_init,           /* postconfiguration */
+
+    NULL,                                  /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    NULL,                                  /* create location configuration */
+    NULL                                   /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_agntkey_filter_module = {
+    NGX_MODULE_V1,
+    &ngx_http_agntkey_filter_module_ctx,   /* module context */
+    NULL,                                  /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+ngx_int_t
+ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx)
+{
+    ngx_str_t                    no_store = ngx_string("no-store");
+    ngx_str_t                    soon =
+                                     ngx_string(NGX_HTTP_AGNTKEY_RETRY_AFTER);
+    ngx_http_agntkey_ctx_t      *prev;
+    ngx_http_agntkey_refusal_t  *refusal;
+
+    /* an error page may itself be guarded: one refusal is enough */
+
+    for (prev = ngx_http_agntkey_ctx_previous(ctx);
+         prev;
+         prev = ngx_http_agntkey_ctx_previous(prev))
+    {
+        ngx_http_agntkey_reply_withdraw(prev);
+    }
+
+    refusal = &ngx_http_agntkey_refusals[ctx->reason];
+
+    ctx->cache_control = ngx_http_agntkey_reply_push(r, "Cache-Control",
+                                                     &no_store);
+    if (ctx->cache_control == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
+        ctx->retry_after = ngx_http_agntkey_reply_push(r, "Retry-After",
+                                                       &soon);
+        if (ctx->retry_after == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (refusal->error
+        && ngx_http_agntkey_reply_challenge(r, ctx, refusal->error) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ctx->status = refusal->status;
+
+    return ctx->status;
+}
+
+
+void
+ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx)
+{
+    ctx->status = 0;
+
+    if (ctx->challenge) {
+        ctx->challenge->hash = 0;
+    }
+
+    if (ctx->cache_control) {
+        ctx->cache_control->hash = 0;
+    }
+
+    if (ctx->retry_after) {
+        ctx->retry_after->hash = 0;
+    }
+}
+
+
+static ngx_table_elt_t *
+ngx_http_agntkey_reply_push(ngx_http_request_t *r, char *name,
+    ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    h->hash = 1;
+    h->key.data = (u_char *) name;
+    h->key.len = ngx_strlen(name);
+    h->value = *value;
+    h->lowcase_key = NULL;
+
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+
+    return h;
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_reply_challenge(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx, char *error)
+{
+    size_t                        len;
+    u_char                       *p;
+    ngx_str_t                     value;
+    ngx_uint_t                    scope;
+    ngx_http_agntkey_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+
+    scope = (ctx->reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE);
+
+    len = sizeof("Bearer realm=\"\", error=\"\", scope=\"\"") - 1
+          + alcf->realm.len + ngx_strlen(error);
+
+    if (scope) {
+        len += ngx_http_agntkey_reply_scopes_len(alcf);
+    }
+
+    value.data = ngx_pnalloc(r->pool, len);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_sprintf(value.data, "Bearer realm=\"%V\"", &alcf->realm);
+
+    if (*error) {
+        p = ngx_sprintf(p, ", error=\"%s\"", error);
+    }
+
+    if (scope) {
+        p = ngx_cpymem(p, ", scope=\"", sizeof(", scope=\"") - 1);
+        p = ngx_http_agntkey_reply_scopes(p, alcf);
+        *p++ = '"';
+    }
+
+    value.len = p - value.data;
+
+    ctx->challenge = ngx_http_agntkey_reply_push(r, "WWW-Authenticate",
+                                                 &value);
+    if (ctx->challenge == NULL) {
+        return NGX_ERROR;
+    }
+
+    r->headers_out.www_authenticate = ctx->challenge;
+
+    return NGX_OK;
+}
+
+
+static size_t
+ngx_http_agntkey_reply_scopes_len(ngx_http_agntkey_loc_conf_t *alcf)
+{
+    size_t       len;
+    ngx_str_t   *scope;
+    ngx_uint_t   i;
+
+    len = 0;
+    scope = alcf->scopes->elts;
+
+    for (i = 0; i < alcf->scopes->nelts; i++) {
+        len += scope[i].len + 1;
+    }
+
+    return len;
+}
+
+
+static u_char *
+ngx_http_agntkey_reply_scopes(u_char *p, ngx_http_agntkey_loc_conf_t *alcf)
+{
+    ngx_str_t   *scope;
+    ngx_uint_t   i;
+
+    scope = alcf->scopes->elts;
+
+    for (i = 0; i < alcf->scopes->nelts; i++) {
+        if (i) {
+            *p++ = ' ';
+        }
+
+        p = ngx_cpymem(p, scope[i].data, scope[i].len);
+    }
+
+    return p;
+}
+
+
+/*
+ * Nothing in the body comes from the client, and what comes from the
+ * configuration holds no character that JSON would escape.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_reply_body(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx)
+{
+    size_t                        len;
+    u_char                       *p, *last;
+    ngx_http_agntkey_loc_conf_t  *alcf;
+    ngx_http_agntkey_refusal_t   *refusal;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    refusal = &ngx_http_agntkey_refusals[ctx->reason];
+
+    len = NGX_HTTP_AGNTKEY_BODY_MAX;
+
+    if (ctx->reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE) {
+        len += ngx_http_agntkey_reply_scopes_len(alcf);
+    }
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->body.data = p;
+    last = p + len;
+
+    p = ngx_slprintf(p, last,
+                     "{\"type\":\"urn:agntkey:problem:%V\",\"title\":\"%s\","
+                     "\"status\":%ui,\"code\":\"%V\",\"detail\":\"",
+                     &ngx_http_agntkey_reasons[ctx->reason], refusal->title,
+                     refusal->status, &ngx_http_agntkey_reasons[ctx->reason]);
+
+    switch (ctx->reason) {
+
+    case NGX_HTTP_AGNTKEY_MISSING:
+        p = ngx_http_agntkey_reply_missing(p, last, alcf);
+        break;
+
+    case NGX_HTTP_AGNTKEY_MALFORMED:
+        p = ngx_http_agntkey_reply_malformed(r, p, last, ctx);
+        break;
+
+    case NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE:
+        p = ngx_slprintf(p, last, "The key is good, but this takes one with "
+                                  "all of these scopes: ");
+        p = ngx_http_agntkey_reply_scopes(p, alcf);
+        *p++ = '.';
+        break;
+
+    default:
+        p = ngx_slprintf(p, last, "%s", refusal->detail);
+        break;
+    }
+
+    p = ngx_slprintf(p, last, "\"}" CRLF);
+
+    ctx->body.len = p - ctx->body.data;
+
+    return NGX_OK;
+}
+
+
+static u_char *
+ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
+    ngx_http_agntkey_loc_conf_t *alcf)
+{
+    u_char                     *end;
+    ngx_http_agntkey_source_t  *source;
+
+    if (alcf->sources == NULL && alcf->token == NULL) {
+        return ngx_slprintf(p, last, "Send your key in the header "
+                                     "Authorization: Bearer <key>.");
+    }
+
+    source = alcf->sources ? alcf->sources->elts : NULL;
+
+    if (source && source->from == NGX_HTTP_AGNTKEY_FROM_HEADER) {
+        p = ngx_slprintf(p, last, "Send your key in the header ");
+
+        end = ngx_slprintf(p, last, "%V", &source->name);
+
+        for ( /* void */ ; p < end; p++) {
+            if (*p == '_') {
+                *p = '-';
+            }
+        }
+
+        return ngx_slprintf(p, last, ".");
+    }
+
+    if (source && source->from == NGX_HTTP_AGNTKEY_FROM_ARG) {
+        return ngx_slprintf(p, last, "Send your key in the query, as %V=<key>.",
+                            &source->name);
+    }
+
+    if (source && source->from == NGX_HTTP_AGNTKEY_FROM_COOKIE) {
+        return ngx_slprintf(p, last, "Send your key in the cookie %V.",
+                            &source->name);
+    }
+
+    return ngx_slprintf(p, last, "Send your key where this API expects it.");
+}
+
+
+static u_char *
+ngx_http_agntkey_reply_malformed(ngx_http_request_t *r, u_char *p,
+    u_char *last, ngx_http_agntkey_ctx_t *ctx)
+{
+    ngx_str_t                     *prefix;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
+    prefix = &amcf->prefix;
+
+    switch (ctx->malformed) {
+
+    case NGX_HTTP_AGNTKEY_TOKEN_PREFIX:
+        return ngx_slprintf(p, last, "A key of this API begins with %V_.",
+                            prefix);
+
+    case NGX_HTTP_AGNTKEY_TOKEN_LENGTH:
+        return ngx_slprintf(p, last, "A key of this API has %uz characters; "
+                                     "this one was cut off, or something "
+                                     "stands behind it.",
+                            prefix->len + 1 + NGX_HTTP_AGNTKEY_TAIL_LEN);
+
+    case NGX_HTTP_AGNTKEY_TOKEN_ALPHABET:
+        return ngx_slprintf(p, last, "Only letters and digits follow %V_ in a "
+                                     "key of this API.", prefix);
+
+    default:
+        return ngx_slprintf(p, last, "The last 6 characters, which guard "
+                                     "against typing errors, do not fit the "
+                                     "rest.");
+    }
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
+{
+    ngx_http_agntkey_ctx_t  *ctx;
+
+    if (r != r->main) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    /*
+     * A challenge belongs to the status it came with: when "error_page" has
+     * made another of it, the answer is a page, not a refusal.
+     */
+
+    for (ctx = ngx_http_agntkey_ctx_find(r);
+         ctx;
+         ctx = ngx_http_agntkey_ctx_previous(ctx))
+    {
+        if (ctx->challenge && r->headers_out.status != ctx->status) {
+            ctx->challenge->hash = 0;
+        }
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
+
+    /*
+     * The context is still here and the status ours: no redirect has led
+     * elsewhere, so what follows is nginx's own error page.
+     */
+
+    if (ctx == NULL || ctx->status == 0
+        || r->headers_out.status != ctx->status)
+    {
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (ngx_http_agntkey_reply_body(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_str_set(&r->headers_out.content_type, "application/problem+json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    if (r->headers_out.content_length) {
+        r->headers_out.content_length->hash = 0;
+        r->headers_out.content_length = NULL;
+    }
+
+    r->headers_out.content_length_n = ctx->body.len;
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_buf_t               *b;
+    ngx_chain_t              out;
+    ngx_http_agntkey_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
+
+    if (in == NULL || ctx == NULL || ctx->body.data == NULL
+        || r != r->main)
+    {
+        return ngx_http_next_body_filter(r, in);
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = ctx->body.data;
+    b->last = ctx->body.data + ctx->body.len;
+    b->memory = 1;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    ctx->body.data = NULL;
+
+    for ( /* void */ ; in; in = in->next) {
+        in->buf->pos = in->buf->last;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_next_body_filter(r, &out);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_reply_init(ngx_conf_t *cf)
+{
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
+
+    if (!amcf->enabled) {
+        return NGX_OK;
+    }
+
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_agntkey_reply_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_agntkey_reply_body_filter;
+
+    return NGX_OK;
+}

@@ -1,0 +1,391 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_resp.h"
+
+#include <hiredis/hiredis.h>
+
+
+#define NGX_HTTP_AGNTKEY_RESP_ARGS   32
+
+#if (HIREDIS_MAJOR >= 1)
+typedef size_t  ngx_http_agntkey_resp_count_t;
+#else
+typedef int     ngx_http_agntkey_resp_count_t;
+#endif
+
+
+struct ngx_http_agntkey_resp_s {
+    redisReader   *reader;
+
+    /* what the reply being read holds so far */
+    size_t         bytes;
+    ngx_uint_t     elements;
+
+    char          *error;
+};
+
+
+static ngx_http_agntkey_reply_t *ngx_http_agntkey_resp_create_reply(
+    const redisReadTask *task, ngx_http_agntkey_resp_e type, size_t extra);
+static void *ngx_http_agntkey_resp_create_string(const redisReadTask *task,
+    char *str, size_t len);
+static void *ngx_http_agntkey_resp_create_array(const redisReadTask *task,
+    ngx_http_agntkey_resp_count_t n);
+static void *ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
+    long long value);
+static void *ngx_http_agntkey_resp_create_nil(const redisReadTask *task);
+static void ngx_http_agntkey_resp_free_object(void *reply);
+
+#if (HIREDIS_MAJOR >= 1)
+static void *ngx_http_agntkey_resp_create_double(const redisReadTask *task,
+    double value, char *str, size_t len);
+static void *ngx_http_agntkey_resp_create_bool(const redisReadTask *task,
+    int value);
+#endif
+
+
+static redisReplyObjectFunctions  ngx_http_agntkey_resp_functions = {
+    .createString = ngx_http_agntkey_resp_create_string,
+    .createArray = ngx_http_agntkey_resp_create_array,
+    .createInteger = ngx_http_agntkey_resp_create_integer,
+#if (HIREDIS_MAJOR >= 1)
+    .createDouble = ngx_http_agntkey_resp_create_double,
+    .createBool = ngx_http_agntkey_resp_create_bool,
+#endif
+    .createNil = ngx_http_agntkey_resp_create_nil,
+    .freeObject = ngx_http_agntkey_resp_free_object
+};
+
+
+ngx_http_agntkey_resp_t *
+ngx_http_agntkey_resp_create(void)
+{
+    ngx_http_agntkey_resp_t  *resp;
+
+    resp = calloc(1, sizeof(ngx_http_agntkey_resp_t));
+    if (resp == NULL) {
+        return NULL;
+    }
+
+    resp->reader =
+               redisReaderCreateWithFunctions(&ngx_http_agntkey_resp_functions);
+    if (resp->reader == NULL) {
+        free(resp);
+        return NULL;
+    }
+
+    resp->reader->privdata = resp;
+
+    return resp;
+}
+
+
+void
+ngx_http_agntkey_resp_destroy(ngx_http_agntkey_resp_t *resp)
+{
+    if (resp) {
+        redisReaderFree(resp->reader);
+        free(resp);
+    }
+}
+
+
+ngx_int_t
+ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp, u_char *buf,
+    size_t len)
+{
+    if (redisReaderFeed(resp->reader, (char *) buf, len) != REDIS_OK) {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
+    ngx_http_agntkey_reply_t **reply)
+{
+    void         *p;
+    redisReader  *reader;
+
+    reader = resp->reader;
+
+    if (redisReaderGetReply(reader, &p) != REDIS_OK) {
+        return NGX_ERROR;
+    }
+
+    if (p) {
+        resp->bytes = 0;
+        resp->elements = 0;
+        *reply = p;
+        return NGX_OK;
+    }
+
+    /* one string that never ends is not seen by the functions below */
+
+    if (reader->len - reader->pos > NGX_HTTP_AGNTKEY_RESP_BYTES) {
+        resp->error = "reply too long";
+        return NGX_ERROR;
+    }
+
+    return NGX_AGAIN;
+}
+
+
+char *
+ngx_http_agntkey_resp_error(ngx_http_agntkey_resp_t *resp)
+{
+    return resp->error ? resp->error : resp->reader->errstr;
+}
+
+
+void
+ngx_http_agntkey_resp_free(ngx_http_agntkey_reply_t *reply)
+{
+    ngx_uint_t  i;
+
+    if (reply == NULL) {
+        return;
+    }
+
+    for (i = 0; i < reply->nelts; i++) {
+        ngx_http_agntkey_resp_free(reply->elts[i]);
+    }
+
+    free(reply);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_resp_format(ngx_str_t *argv, ngx_uint_t argc, ngx_str_t *cmd)
+{
+    int          len;
+    char        *p;
+    size_t       lens[NGX_HTTP_AGNTKEY_RESP_ARGS];
+    ngx_uint_t   i;
+    const char  *args[NGX_HTTP_AGNTKEY_RESP_ARGS];
+
+    if (argc > NGX_HTTP_AGNTKEY_RESP_ARGS) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < argc; i++) {
+        args[i] = (char *) argv[i].data;
+        lens[i] = argv[i].len;
+    }
+
+    p = NULL;
+    len = redisFormatCommandArgv(&p, (int) argc, args, lens);
+
+    if (len < 0 || p == NULL) {
+        return NGX_ERROR;
+    }
+
+    cmd->data = (u_char *) p;
+    cmd->len = len;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_agntkey_resp_format_free(ngx_str_t *cmd)
+{
+    redisFreeCommand((char *) cmd->data);
+    cmd->data = NULL;
+    cmd->len = 0;
+}
+
+
+/*
+ * Everything hiredis wants created passes here: the bounds are kept, and the
+ * new reply takes its place in the array it belongs to.  NULL makes hiredis
+ * give up on the connection.
+ */
+
+static ngx_http_agntkey_reply_t *
+ngx_http_agntkey_resp_create_reply(const redisReadTask *task,
+    ngx_http_agntkey_resp_e type, size_t extra)
+{
+    ngx_http_agntkey_resp_t   *resp;
+    ngx_http_agntkey_reply_t  *reply, *parent;
+
+    resp = task->privdata;
+
+    resp->bytes += extra;
+    resp->elements++;
+
+    if (resp->bytes > NGX_HTTP_AGNTKEY_RESP_BYTES
+        || resp->elements > NGX_HTTP_AGNTKEY_RESP_ELEMENTS)
+    {
+        resp->error = "reply too large";
+        return NULL;
+    }
+
+    reply = calloc(1, sizeof(ngx_http_agntkey_reply_t) + extra);
+    if (reply == NULL) {
+        resp->error = "no memory for a reply";
+        return NULL;
+    }
+
+    reply->type = type;
+
+    if (task->parent) {
+        parent = task->parent->obj;
+        parent->elts[task->idx] = reply;
+    }
+
+    return reply;
+}
+
+
+static void *
+ngx_http_agntkey_resp_create_string(const redisReadTask *task, char *str,
+    size_t len)
+{
+    ngx_http_agntkey_resp_t   *resp;
+    ngx_http_agntkey_reply_t  *reply;
+    ngx_http_agntkey_resp_e    type;
+
+    resp = task->privdata;
+
+    switch (task->type) {
+
+    case REDIS_REPLY_STRING:
+        type = NGX_HTTP_AGNTKEY_RESP_STRING;
+        break;
+
+    case REDIS_REPLY_STATUS:
+        type = NGX_HTTP_AGNTKEY_RESP_STATUS;
+        break;
+
+    case REDIS_REPLY_ERROR:
+        type = NGX_HTTP_AGNTKEY_RESP_ERROR;
+        break;
+
+    default:
+        resp->error = "not RESP2";
+        return NULL;
+    }
+
+    /* hiredis has the two bytes behind the text, and does not look at them */
+
+    if (str[len] != CR || str[len + 1] != LF) {
+        resp->error = "text without its end";
+        return NULL;
+    }
+
+    reply = ngx_http_agntkey_resp_create_reply(task, type, len + 1);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->str.data = (u_char *) (reply + 1);
+    reply->str.len = len;
+    ngx_memcpy(reply->str.data, str, len);
+
+    return reply;
+}
+
+
+static void *
+ngx_http_agntkey_resp_create_array(const redisReadTask *task,
+    ngx_http_agntkey_resp_count_t n)
+{
+    size_t                     count;
+    ngx_http_agntkey_resp_t   *resp;
+    ngx_http_agntkey_reply_t  *reply;
+
+    resp = task->privdata;
+
+    if (task->type != REDIS_REPLY_ARRAY) {
+        resp->error = "not RESP2";
+        return NULL;
+    }
+
+    count = (size_t) n;
+
+    if (n < 0 || count > NGX_HTTP_AGNTKEY_RESP_ELEMENTS) {
+        resp->error = "reply too large";
+        return NULL;
+    }
+
+    reply = ngx_http_agntkey_resp_create_reply(task,
+                                NGX_HTTP_AGNTKEY_RESP_ARRAY,
+                                count * sizeof(ngx_http_agntkey_reply_t *));
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->nelts = count;
+    reply->elts = (ngx_http_agntkey_reply_t **) (reply + 1);
+
+    return reply;
+}
+
+
+static void *
+ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
+    long long value)
+{
+    ngx_http_agntkey_reply_t  *reply;
+
+    reply = ngx_http_agntkey_resp_create_reply(task,
+                                          NGX_HTTP_AGNTKEY_RESP_INTEGER, 0);
+    if (reply) {
+        reply->integer = value;
+    }
+
+    return reply;
+}
+
+
+static void *
+ngx_http_agntkey_resp_create_nil(const redisReadTask *task)
+{
+    return ngx_http_agntkey_resp_create_reply(task,
+                                              NGX_HTTP_AGNTKEY_RESP_NIL, 0);
+}
+
+
+static void
+ngx_http_agntkey_resp_free_object(void *reply)
+{
+    ngx_http_agntkey_resp_free(reply);
+}
+
+
+#if (HIREDIS_MAJOR >= 1)
+
+/* RESP3 was not asked for, and without these hiredis hands out no pointers */
+
+static void *
+ngx_http_agntkey_resp_create_double(const redisReadTask *task, double value,
+    char *str, size_t len)
+{
+    ngx_http_agntkey_resp_t  *resp;
+
+    resp = task->privdata;
+    resp->error = "not RESP2";
+
+    return NULL;
+}
+
+
+static void *
+ngx_http_agntkey_resp_create_bool(const redisReadTask *task, int value)
+{
+    ngx_http_agntkey_resp_t  *resp;
+
+    resp = task->privdata;
+    resp->error = "not RESP2";
+
+    return NULL;
+}
+
+#endif

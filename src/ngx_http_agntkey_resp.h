@@ -1,0 +1,93 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * RESP2, the protocol of Redis (redis.io/docs/reference/protocol-spec), as
+ * hiredis reads and writes it: bytes in, replies out, no I/O.  Only this pair
+ * of files knows hiredis.
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_RESP_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_RESP_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+/*
+ * What one reply may hold.  A page of 100 keys with the longest names and
+ * scopes takes about 300 KB and 1,000 elements; the rest is head-room.
+ * Without these bounds 12 bytes ("*4294967295\r\n") ask for 34 GB.
+ */
+#define NGX_HTTP_AGNTKEY_RESP_ELEMENTS   16384
+#define NGX_HTTP_AGNTKEY_RESP_BYTES      (1024 * 1024)
+
+
+typedef enum {
+    NGX_HTTP_AGNTKEY_RESP_NIL = 0,
+    NGX_HTTP_AGNTKEY_RESP_STRING,
+    NGX_HTTP_AGNTKEY_RESP_STATUS,
+    NGX_HTTP_AGNTKEY_RESP_ERROR,
+    NGX_HTTP_AGNTKEY_RESP_INTEGER,
+    NGX_HTTP_AGNTKEY_RESP_ARRAY
+} ngx_http_agntkey_resp_e;
+
+
+typedef struct ngx_http_agntkey_reply_s  ngx_http_agntkey_reply_t;
+
+struct ngx_http_agntkey_reply_s {
+    ngx_http_agntkey_resp_e      type;
+    ngx_str_t                    str;       /* STRING, STATUS, ERROR */
+    int64_t                      integer;
+    ngx_uint_t                   nelts;     /* ARRAY */
+    ngx_http_agntkey_reply_t   **elts;      /* none of them NULL */
+};
+
+
+typedef struct ngx_http_agntkey_resp_s  ngx_http_agntkey_resp_t;
+
+
+/* A reader for one connection, or NULL without memory. */
+ngx_http_agntkey_resp_t *ngx_http_agntkey_resp_create(void);
+
+/* Frees the reader and what it had begun to read.  NULL is fine. */
+void ngx_http_agntkey_resp_destroy(ngx_http_agntkey_resp_t *resp);
+
+/*
+ * Hands bytes to the reader, which copies them.  Returns NGX_OK, or
+ * NGX_ERROR without memory or after a protocol error.
+ */
+ngx_int_t ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp,
+    u_char *buf, size_t len);
+
+/*
+ * The next whole reply.  The caller frees it.
+ *
+ * Returns
+ *     NGX_OK     *reply is set
+ *     NGX_AGAIN  more bytes are needed
+ *     NGX_ERROR  not RESP2, or beyond the bounds above; the connection is of
+ *                no more use, ngx_http_agntkey_resp_error() says why
+ */
+ngx_int_t ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
+    ngx_http_agntkey_reply_t **reply);
+
+/* Why NGX_ERROR; a terminated text that the reader owns. */
+char *ngx_http_agntkey_resp_error(ngx_http_agntkey_resp_t *resp);
+
+/* Frees a reply and all it holds.  NULL is fine. */
+void ngx_http_agntkey_resp_free(ngx_http_agntkey_reply_t *reply);
+
+/*
+ * A command as an array of bulk strings.  Sets cmd to memory that the caller
+ * gives back with ngx_http_agntkey_resp_format_free().  Returns NGX_OK or
+ * NGX_ERROR.
+ */
+ngx_int_t ngx_http_agntkey_resp_format(ngx_str_t *argv, ngx_uint_t argc,
+    ngx_str_t *cmd);
+void ngx_http_agntkey_resp_format_free(ngx_str_t *cmd);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_RESP_H_INCLUDED_ */

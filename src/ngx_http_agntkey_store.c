@@ -1,0 +1,618 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_store.h"
+#include "ngx_http_agntkey_token.h"
+
+
+/*
+ * Which workspace a key is in never changes, so a worker that has met a key
+ * can ask for both records at once.  One hint takes about 200 bytes; keys
+ * that share a place push each other out, and then take two trips.
+ */
+#define NGX_HTTP_AGNTKEY_HINTS        1024
+
+#define NGX_HTTP_AGNTKEY_WS_PREFIX    "agntkey:workspace:"
+#define NGX_HTTP_AGNTKEY_WS_KEY_MAX                                           \
+    (sizeof(NGX_HTTP_AGNTKEY_WS_PREFIX "{}") + NGX_HTTP_AGNTKEY_TAG_LEN       \
+     + NGX_HTTP_AGNTKEY_WORKSPACE_MAX)
+
+/* "*3 $4 HGET $90 <key> $6 active", with a CR LF after each */
+#define NGX_HTTP_AGNTKEY_HGET_MAX     (NGX_HTTP_AGNTKEY_WS_KEY_MAX + 40)
+
+/* an id, as it stands in the look-up's ready-made command */
+#define NGX_HTTP_AGNTKEY_SLOT         "{0000}00000000"
+
+/* the least time between two lines of one kind, ms */
+#define NGX_HTTP_AGNTKEY_LOG_PAUSE    1000
+
+
+typedef struct {
+    u_char                             id[NGX_HTTP_AGNTKEY_ID_LEN];
+    u_char                             nworkspace;
+    u_char                             nbytes;
+    u_char                             workspace[
+                                            NGX_HTTP_AGNTKEY_WORKSPACE_MAX];
+    u_char                             bytes[NGX_HTTP_AGNTKEY_HGET_MAX];
+} ngx_http_agntkey_hint_t;
+
+
+/* what goes wrong in Redis is said once, until it has gone right again */
+
+typedef struct {
+    const char                        *name;
+    ngx_msec_t                         logged;
+    unsigned                           failing:1;
+} ngx_http_agntkey_trouble_t;
+
+
+/* owner of the client and the hints; one for each worker */
+
+struct ngx_http_agntkey_store_s {
+    ngx_http_agntkey_redis_t          *redis;
+    ngx_http_agntkey_hint_t           *hints;
+    ngx_log_t                         *log;
+
+    ngx_str_t                          lookup;       /* HMGET of slot's id */
+    u_char                            *slot;
+
+    ngx_http_agntkey_trouble_t         key;
+    ngx_http_agntkey_trouble_t         workspace;
+    ngx_http_agntkey_trouble_t         record;
+};
+
+
+/*
+ * Lives until all its commands have been answered, even when the one who
+ * asked has gone.  Owner of the reply that key points into.
+ */
+
+struct ngx_http_agntkey_find_s {
+    ngx_http_agntkey_store_t          *store;
+    ngx_http_agntkey_find_handler_pt   handler;      /* NULL: cancelled */
+    void                              *data;
+
+    u_char                             id[NGX_HTTP_AGNTKEY_ID_LEN];
+
+    ngx_http_agntkey_reply_t          *reply;
+    ngx_http_agntkey_record_t          key;
+    ngx_int_t                          rc;           /* of the key's record */
+
+    u_char                             workspace[
+                                            NGX_HTTP_AGNTKEY_WORKSPACE_MAX];
+    size_t                             nworkspace;   /* 0: not asked for */
+
+    ngx_uint_t                         waiting;      /* commands */
+    unsigned                           workspace_active:1;
+    unsigned                           lost:1;
+    unsigned                           failed:1;
+    unsigned                           again:1;      /* the second try */
+};
+
+
+static ngx_int_t ngx_http_agntkey_store_init_lookup(
+    ngx_http_agntkey_store_t *store);
+static ngx_int_t ngx_http_agntkey_find_start(ngx_http_agntkey_find_t *find);
+static ngx_int_t ngx_http_agntkey_find_workspace(
+    ngx_http_agntkey_find_t *find, ngx_http_agntkey_hint_t *hint);
+static void ngx_http_agntkey_find_key_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_find_workspace_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_find_parse(ngx_http_agntkey_find_t *find,
+    ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_find_lost(ngx_http_agntkey_find_t *find,
+    ngx_http_agntkey_redis_e rc);
+static void ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find);
+static void ngx_http_agntkey_find_done(ngx_http_agntkey_find_t *find,
+    ngx_int_t rc);
+static ngx_http_agntkey_hint_t *ngx_http_agntkey_store_hint(
+    ngx_http_agntkey_store_t *store, u_char *id);
+static ngx_int_t ngx_http_agntkey_store_set_hint(ngx_http_agntkey_hint_t *hint,
+    u_char *id, ngx_str_t *workspace);
+static void ngx_http_agntkey_store_trouble(ngx_http_agntkey_store_t *store,
+    ngx_http_agntkey_trouble_t *trouble, ngx_http_agntkey_reply_t *reply);
+static ngx_uint_t ngx_http_agntkey_store_muted(
+    ngx_http_agntkey_trouble_t *trouble);
+
+
+ngx_http_agntkey_store_t *
+ngx_http_agntkey_store_create(ngx_http_agntkey_redis_conf_t *conf,
+    ngx_log_t *log)
+{
+    ngx_http_agntkey_store_t  *store;
+
+    store = ngx_calloc(sizeof(ngx_http_agntkey_store_t), log);
+    if (store == NULL) {
+        return NULL;
+    }
+
+    store->log = log;
+    store->key.name = "HMGET agntkey:key:";
+    store->workspace.name = "HGET agntkey:workspace:";
+    store->record.name = "record";
+
+    store->hints = ngx_calloc(NGX_HTTP_AGNTKEY_HINTS
+                              * sizeof(ngx_http_agntkey_hint_t), log);
+    if (store->hints == NULL) {
+        goto failed;
+    }
+
+    if (ngx_http_agntkey_store_init_lookup(store) != NGX_OK) {
+        goto failed;
+    }
+
+    store->redis = ngx_http_agntkey_redis_create(conf, log);
+    if (store->redis == NULL) {
+        goto failed;
+    }
+
+    ngx_http_agntkey_redis_connect(store->redis);
+
+    return store;
+
+failed:
+
+    ngx_http_agntkey_store_destroy(store);
+
+    return NULL;
+}
+
+
+void
+ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store)
+{
+    if (store->redis) {
+        ngx_http_agntkey_redis_destroy(store->redis);
+    }
+
+    if (store->lookup.data) {
+        ngx_http_agntkey_resp_format_free(&store->lookup);
+    }
+
+    if (store->hints) {
+        ngx_free(store->hints);
+    }
+
+    ngx_free(store);
+}
+
+
+ngx_http_agntkey_find_t *
+ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store, u_char *id,
+    ngx_http_agntkey_find_handler_pt handler, void *data)
+{
+    ngx_http_agntkey_find_t  *find;
+
+    find = ngx_calloc(sizeof(ngx_http_agntkey_find_t), store->log);
+    if (find == NULL) {
+        return NULL;
+    }
+
+    find->store = store;
+    find->handler = handler;
+    find->data = data;
+    ngx_memcpy(find->id, id, NGX_HTTP_AGNTKEY_ID_LEN);
+
+    if (ngx_http_agntkey_find_start(find) != NGX_OK) {
+        ngx_free(find);
+        return NULL;
+    }
+
+    return find;
+}
+
+
+void
+ngx_http_agntkey_store_cancel(ngx_http_agntkey_find_t *find)
+{
+    find->handler = NULL;
+}
+
+
+/*
+ * The command of a look-up differs from key to key in 12 bytes that stand at
+ * the same place, so it is made once.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_store_init_lookup(ngx_http_agntkey_store_t *store)
+{
+    ngx_uint_t  i;
+    ngx_str_t   argv[2 + NGX_HTTP_AGNTKEY_FIELDS];
+
+    ngx_str_set(&argv[0], "HMGET");
+    ngx_str_set(&argv[1], "agntkey:key:" NGX_HTTP_AGNTKEY_SLOT);
+
+    for (i = 0; i < NGX_HTTP_AGNTKEY_FIELDS; i++) {
+        argv[2 + i] = ngx_http_agntkey_record_fields[i];
+    }
+
+    if (ngx_http_agntkey_resp_format(argv, 2 + NGX_HTTP_AGNTKEY_FIELDS,
+                                     &store->lookup)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    store->slot = ngx_strnstr(store->lookup.data, NGX_HTTP_AGNTKEY_SLOT,
+                              store->lookup.len);
+
+    return store->slot ? NGX_OK : NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_find_start(ngx_http_agntkey_find_t *find)
+{
+    u_char                    *p;
+    ngx_http_agntkey_hint_t   *hint;
+    ngx_http_agntkey_store_t  *store;
+
+    store = find->store;
+
+    p = ngx_cpymem(store->slot + 1, find->id, NGX_HTTP_AGNTKEY_TAG_LEN);
+    ngx_memcpy(p + 1, find->id + NGX_HTTP_AGNTKEY_TAG_LEN,
+               NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
+
+    if (ngx_http_agntkey_redis_send(store->redis, &store->lookup,
+                                    ngx_http_agntkey_find_key_handler, find)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    find->waiting = 1;
+
+    hint = ngx_http_agntkey_store_hint(store, find->id);
+
+    if (ngx_memcmp(hint->id, find->id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+
+        /* if this one does not get out, it is asked for later */
+
+        (void) ngx_http_agntkey_find_workspace(find, hint);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_find_workspace(ngx_http_agntkey_find_t *find,
+    ngx_http_agntkey_hint_t *hint)
+{
+    ngx_str_t  bytes;
+
+    bytes.data = hint->bytes;
+    bytes.len = hint->nbytes;
+
+    if (ngx_http_agntkey_redis_send(find->store->redis, &bytes,
+                                    ngx_http_agntkey_find_workspace_handler,
+                                    find)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(find->workspace, hint->workspace, hint->nworkspace);
+    find->nworkspace = hint->nworkspace;
+    find->waiting++;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_agntkey_find_key_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_reply_t *reply)
+{
+    ngx_http_agntkey_find_t  *find = data;
+
+    find->waiting--;
+
+    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
+        ngx_http_agntkey_find_lost(find, rc);
+
+    } else {
+        find->reply = reply;
+        find->rc = ngx_http_agntkey_find_parse(find, reply);
+
+        if (find->rc == NGX_ERROR) {
+            find->failed = 1;
+        }
+    }
+
+    ngx_http_agntkey_find_conclude(find);
+}
+
+
+static void
+ngx_http_agntkey_find_workspace_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+{
+    ngx_http_agntkey_find_t     *find = data;
+    ngx_http_agntkey_trouble_t  *trouble;
+
+    find->waiting--;
+
+    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
+        ngx_http_agntkey_find_lost(find, rc);
+        ngx_http_agntkey_find_conclude(find);
+        return;
+    }
+
+    trouble = &find->store->workspace;
+
+    switch (reply->type) {
+
+    case NGX_HTTP_AGNTKEY_RESP_STRING:
+        find->workspace_active = reply->str.len == 1
+                                 && reply->str.data[0] == '1';
+        trouble->failing = 0;
+        break;
+
+    case NGX_HTTP_AGNTKEY_RESP_NIL:
+        find->workspace_active = 0;
+        trouble->failing = 0;
+        break;
+
+    default:
+        find->failed = 1;
+        ngx_http_agntkey_store_trouble(find->store, trouble, reply);
+        break;
+    }
+
+    ngx_http_agntkey_resp_free(reply);
+
+    ngx_http_agntkey_find_conclude(find);
+}
+
+
+/*
+ * NGX_OK, NGX_DECLINED and NGX_ERROR as for ngx_http_agntkey_record_parse();
+ * a reply that is no array of as many strings as were asked for is an error.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_find_parse(ngx_http_agntkey_find_t *find,
+    ngx_http_agntkey_reply_t *reply)
+{
+    ngx_str_t                   fields[NGX_HTTP_AGNTKEY_FIELDS];
+    ngx_int_t                   rc;
+    ngx_uint_t                  i, bad;
+    ngx_http_agntkey_store_t   *store;
+    ngx_http_agntkey_reply_t  **elts;
+
+    store = find->store;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
+        || reply->nelts != NGX_HTTP_AGNTKEY_FIELDS)
+    {
+        ngx_http_agntkey_store_trouble(store, &store->key, reply);
+        return NGX_ERROR;
+    }
+
+    elts = reply->elts;
+
+    for (i = 0; i < NGX_HTTP_AGNTKEY_FIELDS; i++) {
+
+        if (elts[i]->type == NGX_HTTP_AGNTKEY_RESP_NIL) {
+            ngx_str_null(&fields[i]);
+
+        } else if (elts[i]->type == NGX_HTTP_AGNTKEY_RESP_STRING) {
+            fields[i] = elts[i]->str;
+
+        } else {
+            ngx_http_agntkey_store_trouble(store, &store->key, elts[i]);
+            return NGX_ERROR;
+        }
+    }
+
+    store->key.failing = 0;
+
+    rc = ngx_http_agntkey_record_parse(fields, &find->key, &bad);
+
+    if (rc == NGX_ERROR && !ngx_http_agntkey_store_muted(&store->record)) {
+        ngx_log_error(NGX_LOG_ERR, store->log, 0,
+                      "agntkey: the record of key \"%*s\" in Redis "
+                      "has a bad field \"%V\"",
+                      (size_t) NGX_HTTP_AGNTKEY_ID_LEN, find->id,
+                      &ngx_http_agntkey_record_fields[bad]);
+    }
+
+    if (rc == NGX_OK) {
+        store->record.failing = 0;
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_agntkey_find_lost(ngx_http_agntkey_find_t *find,
+    ngx_http_agntkey_redis_e rc)
+{
+    find->failed = 1;
+
+    if (rc == NGX_HTTP_AGNTKEY_REDIS_LOST) {
+        find->lost = 1;
+    }
+}
+
+
+/* All that was asked for is here; is it enough? */
+
+static void
+ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find)
+{
+    ngx_str_t                *workspace;
+    ngx_http_agntkey_hint_t  *hint;
+
+    if (find->waiting) {
+        return;
+    }
+
+    if (find->handler == NULL) {
+        ngx_http_agntkey_find_done(find, NGX_ERROR);
+        return;
+    }
+
+    if (find->lost && !find->again) {
+
+        /* reading twice harms nobody, and idle connections do get cut */
+
+        find->again = 1;
+        find->lost = 0;
+        find->failed = 0;
+        find->nworkspace = 0;
+
+        ngx_http_agntkey_resp_free(find->reply);
+        find->reply = NULL;
+
+        if (ngx_http_agntkey_find_start(find) != NGX_OK) {
+            ngx_http_agntkey_find_done(find, NGX_ERROR);
+        }
+
+        return;
+    }
+
+    if (find->failed) {
+        ngx_http_agntkey_find_done(find, NGX_ERROR);
+        return;
+    }
+
+    if (find->rc == NGX_DECLINED) {
+        ngx_http_agntkey_find_done(find, NGX_DECLINED);
+        return;
+    }
+
+    workspace = &find->key.workspace;
+
+    if (find->nworkspace == workspace->len
+        && ngx_memcmp(find->workspace, workspace->data, workspace->len) == 0)
+    {
+        ngx_http_agntkey_find_done(find, NGX_OK);
+        return;
+    }
+
+    hint = ngx_http_agntkey_store_hint(find->store, find->id);
+
+    if (ngx_http_agntkey_store_set_hint(hint, find->id, workspace) != NGX_OK
+        || ngx_http_agntkey_find_workspace(find, hint) != NGX_OK)
+    {
+        ngx_http_agntkey_find_done(find, NGX_ERROR);
+    }
+}
+
+
+static void
+ngx_http_agntkey_find_done(ngx_http_agntkey_find_t *find, ngx_int_t rc)
+{
+    if (find->handler) {
+        find->handler(find->data, rc, rc == NGX_OK ? &find->key : NULL,
+                      find->workspace_active);
+    }
+
+    ngx_http_agntkey_resp_free(find->reply);
+    ngx_free(find);
+}
+
+
+/* The place of a key's hint; it may hold that of another key. */
+
+static ngx_http_agntkey_hint_t *
+ngx_http_agntkey_store_hint(ngx_http_agntkey_store_t *store, u_char *id)
+{
+    return &store->hints[ngx_crc32_short(id, NGX_HTTP_AGNTKEY_ID_LEN)
+                         % NGX_HTTP_AGNTKEY_HINTS];
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_store_set_hint(ngx_http_agntkey_hint_t *hint, u_char *id,
+    ngx_str_t *workspace)
+{
+    u_char     *p, key[NGX_HTTP_AGNTKEY_WS_KEY_MAX];
+    ngx_int_t   rc;
+    ngx_str_t   argv[3], bytes;
+
+    p = ngx_cpymem(key, NGX_HTTP_AGNTKEY_WS_PREFIX "{",
+                   sizeof(NGX_HTTP_AGNTKEY_WS_PREFIX "{") - 1);
+    p = ngx_cpymem(p, id, NGX_HTTP_AGNTKEY_TAG_LEN);
+    *p++ = '}';
+    p = ngx_cpymem(p, workspace->data, workspace->len);
+
+    ngx_str_set(&argv[0], "HGET");
+    argv[1].data = key;
+    argv[1].len = p - key;
+    ngx_str_set(&argv[2], "active");
+
+    if (ngx_http_agntkey_resp_format(argv, 3, &bytes) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = NGX_ERROR;
+
+    if (bytes.len <= NGX_HTTP_AGNTKEY_HGET_MAX) {
+        ngx_memcpy(hint->id, id, NGX_HTTP_AGNTKEY_ID_LEN);
+
+        ngx_memcpy(hint->workspace, workspace->data, workspace->len);
+        hint->nworkspace = (u_char) workspace->len;
+
+        ngx_memcpy(hint->bytes, bytes.data, bytes.len);
+        hint->nbytes = (u_char) bytes.len;
+
+        rc = NGX_OK;
+    }
+
+    ngx_http_agntkey_resp_format_free(&bytes);
+
+    return rc;
+}
+
+
+static void
+ngx_http_agntkey_store_trouble(ngx_http_agntkey_store_t *store,
+    ngx_http_agntkey_trouble_t *trouble, ngx_http_agntkey_reply_t *reply)
+{
+    u_char     buf[128];
+    ngx_str_t  text;
+
+    if (ngx_http_agntkey_store_muted(trouble)) {
+        return;
+    }
+
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+        ngx_http_agntkey_redis_error_text(reply, buf, &text);
+
+    } else {
+        ngx_str_set(&text, "a reply of the wrong shape");
+    }
+
+    ngx_log_error(NGX_LOG_ERR, store->log, 0,
+                  "agntkey: Redis answered %s with: %V",
+                  trouble->name, &text);
+}
+
+
+/* A line when it begins, but never one for each of many requests. */
+
+static ngx_uint_t
+ngx_http_agntkey_store_muted(ngx_http_agntkey_trouble_t *trouble)
+{
+    if (trouble->failing
+        || (trouble->logged
+            && ngx_current_msec - trouble->logged
+               < NGX_HTTP_AGNTKEY_LOG_PAUSE))
+    {
+        return 1;
+    }
+
+    trouble->failing = 1;
+    trouble->logged = ngx_current_msec;
+
+    return 0;
+}

@@ -1,0 +1,282 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_token.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+
+
+#define NGX_HTTP_AGNTKEY_BASE   62
+
+/* the largest multiple of 62 in a byte: what is above would favour 0 to 7 */
+#define NGX_HTTP_AGNTKEY_FAIR   (256 / 62 * 62)
+
+/* 62^4 workspaces' tags */
+#define NGX_HTTP_AGNTKEY_TAGS   (62 * 62 * 62 * 62)
+
+
+static void ngx_http_agntkey_token_base62(uint64_t n, u_char *buf, size_t len);
+static uint32_t ngx_http_agntkey_token_crc32(u_char *p, size_t len);
+static ngx_int_t ngx_http_agntkey_token_random(u_char *p, size_t len);
+static ngx_uint_t ngx_http_agntkey_token_alnum(u_char c);
+
+
+/* one for each process, and a worker has one thread */
+
+static EVP_MD      *ngx_http_agntkey_md;
+static EVP_MD_CTX  *ngx_http_agntkey_md_ctx;
+
+
+static const u_char  ngx_http_agntkey_digits[] =
+    "0123456789"
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    "abcdefghijklmnopqrstuvwxyz";
+
+
+ngx_int_t
+ngx_http_agntkey_token_init(void)
+{
+    if (ngx_http_agntkey_md_ctx) {
+        return NGX_OK;
+    }
+
+#if (OPENSSL_VERSION_NUMBER >= 0x30000000L)
+    ngx_http_agntkey_md = EVP_MD_fetch(NULL, "SHA256", NULL);
+#else
+    ngx_http_agntkey_md = (EVP_MD *) EVP_sha256();
+#endif
+
+    if (ngx_http_agntkey_md == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_agntkey_md_ctx = EVP_MD_CTX_new();
+    if (ngx_http_agntkey_md_ctx == NULL) {
+        ngx_http_agntkey_token_done();
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_agntkey_token_done(void)
+{
+    EVP_MD_CTX_free(ngx_http_agntkey_md_ctx);
+    ngx_http_agntkey_md_ctx = NULL;
+
+#if (OPENSSL_VERSION_NUMBER >= 0x30000000L)
+    EVP_MD_free(ngx_http_agntkey_md);
+#endif
+    ngx_http_agntkey_md = NULL;
+}
+
+
+ngx_http_agntkey_token_e
+ngx_http_agntkey_token_parse(ngx_str_t *prefix, ngx_str_t *text, ngx_str_t *id)
+{
+    size_t     i, body;
+    u_char    *tail, check[NGX_HTTP_AGNTKEY_CHECK_LEN];
+    uint32_t   crc;
+
+    if (text->len <= prefix->len
+        || ngx_memcmp(text->data, prefix->data, prefix->len) != 0
+        || text->data[prefix->len] != '_')
+    {
+        return NGX_HTTP_AGNTKEY_TOKEN_PREFIX;
+    }
+
+    if (text->len != prefix->len + 1 + NGX_HTTP_AGNTKEY_TAIL_LEN) {
+        return NGX_HTTP_AGNTKEY_TOKEN_LENGTH;
+    }
+
+    tail = text->data + prefix->len + 1;
+
+    for (i = 0; i < NGX_HTTP_AGNTKEY_TAIL_LEN; i++) {
+        if (!ngx_http_agntkey_token_alnum(tail[i])) {
+            return NGX_HTTP_AGNTKEY_TOKEN_ALPHABET;
+        }
+    }
+
+    body = text->len - NGX_HTTP_AGNTKEY_CHECK_LEN;
+
+    crc = ngx_http_agntkey_token_crc32(text->data, body);
+    ngx_http_agntkey_token_base62(crc, check, NGX_HTTP_AGNTKEY_CHECK_LEN);
+
+    if (ngx_memcmp(text->data + body, check, NGX_HTTP_AGNTKEY_CHECK_LEN) != 0)
+    {
+        return NGX_HTTP_AGNTKEY_TOKEN_CHECK;
+    }
+
+    id->len = NGX_HTTP_AGNTKEY_ID_LEN;
+    id->data = tail;
+
+    return NGX_HTTP_AGNTKEY_TOKEN_OK;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_token_digest(ngx_str_t *text, u_char *digest)
+{
+    if (ngx_http_agntkey_token_init() != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (EVP_DigestInit_ex(ngx_http_agntkey_md_ctx, ngx_http_agntkey_md, NULL)
+        != 1
+        || EVP_DigestUpdate(ngx_http_agntkey_md_ctx, text->data, text->len)
+           != 1
+        || EVP_DigestFinal_ex(ngx_http_agntkey_md_ctx, digest, NULL) != 1)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_token_tag(ngx_str_t *workspace, u_char *tag)
+{
+    u_char      digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
+    uint64_t    n;
+    ngx_uint_t  i;
+
+    if (ngx_http_agntkey_token_digest(workspace, digest) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    n = 0;
+
+    for (i = 0; i < 8; i++) {
+        n = (n << 8) | digest[i];
+    }
+
+    ngx_http_agntkey_token_base62(n % NGX_HTTP_AGNTKEY_TAGS, tag,
+                                  NGX_HTTP_AGNTKEY_TAG_LEN);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_token_mint(ngx_str_t *prefix, u_char *tag, u_char *key)
+{
+    u_char  *p;
+    size_t   len;
+
+    len = prefix->len + 1 + NGX_HTTP_AGNTKEY_TAIL_LEN;
+
+    p = ngx_cpymem(key, prefix->data, prefix->len);
+    *p++ = '_';
+    p = ngx_cpymem(p, tag, NGX_HTTP_AGNTKEY_TAG_LEN);
+
+    if (ngx_http_agntkey_token_random(p, NGX_HTTP_AGNTKEY_ID_LEN
+                                         - NGX_HTTP_AGNTKEY_TAG_LEN
+                                         + NGX_HTTP_AGNTKEY_SECRET_LEN)
+        != NGX_OK)
+    {
+        OPENSSL_cleanse(key, len);
+        return NGX_ERROR;
+    }
+
+    p = key + len - NGX_HTTP_AGNTKEY_CHECK_LEN;
+
+    ngx_http_agntkey_token_base62(ngx_http_agntkey_token_crc32(key, p - key),
+                                  p, NGX_HTTP_AGNTKEY_CHECK_LEN);
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_token_equal(u_char *one, u_char *two)
+{
+    return CRYPTO_memcmp(one, two, NGX_HTTP_AGNTKEY_DIGEST_LEN) == 0;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_token_prefix_valid(ngx_str_t *prefix)
+{
+    size_t  i;
+
+    if (prefix->len == 0 || prefix->len > NGX_HTTP_AGNTKEY_PREFIX_MAX
+        || !ngx_http_agntkey_token_alnum(prefix->data[0]))
+    {
+        return 0;
+    }
+
+    for (i = 1; i < prefix->len; i++) {
+        if (!ngx_http_agntkey_token_alnum(prefix->data[i])
+            && prefix->data[i] != '_' && prefix->data[i] != '-')
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_token_random(u_char *p, size_t len)
+{
+    u_char      buf[64];
+    ngx_uint_t  i;
+
+    while (len) {
+
+        if (RAND_priv_bytes(buf, sizeof(buf)) != 1) {
+            return NGX_ERROR;
+        }
+
+        for (i = 0; i < sizeof(buf) && len; i++) {
+            if (buf[i] < NGX_HTTP_AGNTKEY_FAIR) {
+                *p++ = ngx_http_agntkey_digits[buf[i]
+                                               % NGX_HTTP_AGNTKEY_BASE];
+                len--;
+            }
+        }
+    }
+
+    OPENSSL_cleanse(buf, sizeof(buf));
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_agntkey_token_base62(uint64_t n, u_char *buf, size_t len)
+{
+    while (len) {
+        buf[--len] = ngx_http_agntkey_digits[n % NGX_HTTP_AGNTKEY_BASE];
+        n /= NGX_HTTP_AGNTKEY_BASE;
+    }
+}
+
+
+/*
+ * nginx carries the table of the IEEE polynomial; zlib, which has the same
+ * function, is not among the libraries every nginx is linked with.
+ */
+
+static uint32_t
+ngx_http_agntkey_token_crc32(u_char *p, size_t len)
+{
+    return ngx_crc32_long(p, len);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_token_alnum(u_char c)
+{
+    return (c >= '0' && c <= '9')
+           || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+}

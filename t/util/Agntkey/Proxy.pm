@@ -1,0 +1,212 @@
+# Copyright (C) the agntkey authors
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# A TCP proxy in a process of its own, to put between nginx (or a replica)
+# and a Redis: it can stop passing bytes, and cut or refuse connections.
+
+package Agntkey::Proxy;
+
+use strict;
+use warnings;
+
+use IO::Handle;
+use IO::Select;
+use IO::Socket::INET;
+use POSIX ();
+use Socket qw(AF_UNIX IPPROTO_TCP PF_UNSPEC SO_LINGER SOCK_STREAM
+              SOL_SOCKET TCP_NODELAY);
+
+my @proxies;
+
+
+# new(to => port, port => port): runs.
+
+sub new {
+    my ($class, %opt) = @_;
+    my $self = bless { owner => $$, %opt }, $class;
+
+    $self->{listen} = IO::Socket::INET->new(
+        LocalAddr => '127.0.0.1',
+        LocalPort => $self->{port},
+        Proto     => 'tcp',
+        Listen    => 511,
+        ReuseAddr => 1,
+    ) or die "proxy: port $self->{port}: $!\n";
+
+    socketpair(my $ours, my $theirs, AF_UNIX, SOCK_STREAM, PF_UNSPEC)
+        or die "socketpair: $!\n";
+    $_->autoflush(1) for $ours, $theirs;
+
+    $self->{pid} = fork // die "fork: $!\n";
+
+    if ($self->{pid} == 0) {
+        close $ours;
+
+        $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP __DIE__ __WARN__);
+        $SIG{PIPE} = 'IGNORE';
+
+        $self->{control} = $theirs;
+        $self->{pairs} = {};
+
+        eval { $self->loop };
+        warn "proxy: $@" if $@;
+        POSIX::_exit(0);
+    }
+
+    close $theirs;
+    close delete $self->{listen};
+    $self->{control} = $ours;
+
+    push @proxies, $self;
+    return $self;
+}
+
+
+sub port { return $_[0]{port} }
+
+
+# pause('up'), ('down'), or both: bytes to or from the server stay where
+# they are.  resume() passes them on.
+
+sub pause { return $_[0]->ask('pause ' . ($_[1] // 'both')) }
+sub resume { return $_[0]->ask('resume both') }
+
+# Every connection is reset; with refuse() new ones are too, up to accept().
+
+sub cut { return $_[0]->ask('cut both') }
+sub refuse { return $_[0]->ask('refuse both') }
+sub accept { return $_[0]->ask('accept both') }
+
+sub connections { return $_[0]->ask('count both') }
+
+
+sub ask {
+    my ($self, $line) = @_;
+
+    print { $self->{control} } "$line\n";
+    my $answer = readline $self->{control};
+
+    die "the proxy is gone\n" if !defined $answer;
+
+    chomp $answer;
+    return $answer;
+}
+
+
+sub stop {
+    my ($self) = @_;
+    my $pid = delete $self->{pid};
+
+    return if !$pid || $$ != $self->{owner};
+
+    local ($?, $!);
+    kill 'KILL', $pid;
+    waitpid $pid, 0;
+}
+
+END { $_->stop for @proxies }
+
+
+# --- the proxy's side
+
+sub loop {
+    my ($self) = @_;
+
+    for ( ;; ) {
+        my $read = IO::Select->new($self->{listen}, $self->{control});
+
+        for my $side (values %{ $self->{pairs} }) {
+            $read->add($side->{sock}) if !$self->{paused}{ $side->{way} };
+        }
+
+        for my $sock ($read->can_read) {
+            if ($sock == $self->{listen}) {
+                $self->accept_one;
+
+            } elsif ($sock == $self->{control}) {
+                $self->obey;
+
+            } elsif (my $side = $self->{pairs}{ fileno $sock // -1 }) {
+                $self->pass($side);
+            }
+        }
+    }
+}
+
+
+sub accept_one {
+    my ($self) = @_;
+    my $client = $self->{listen}->accept or return;
+
+    my $server = $self->{refuse} ? undef : IO::Socket::INET->new(
+        PeerAddr => '127.0.0.1',
+        PeerPort => $self->{to},
+        Proto    => 'tcp',
+    );
+
+    return reset_sock($client) if !$server;
+
+    setsockopt $_, IPPROTO_TCP, TCP_NODELAY, 1 for $client, $server;
+
+    # "way" is that of the bytes which this side sends us.
+    $self->{pairs}{ fileno $client }
+        = { sock => $client, to => $server, way => 'up' };
+    $self->{pairs}{ fileno $server }
+        = { sock => $server, to => $client, way => 'down' };
+}
+
+
+sub pass {
+    my ($self, $side) = @_;
+    my $n = sysread $side->{sock}, my $data, 65536;
+
+    # Blocking writes will do: both ends are local and read what they get.
+    while ($n && length $data) {
+        my $sent = syswrite $side->{to}, $data or last;
+        substr $data, 0, $sent, '';
+    }
+
+    return if $n && $data eq '';
+
+    delete @{ $self->{pairs} }{ map { fileno $_ } @{$side}{qw(sock to)} };
+    close $_ for @{$side}{qw(sock to)};
+}
+
+
+sub reset_sock {
+    my ($sock) = @_;
+
+    setsockopt $sock, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0;
+    close $sock;
+}
+
+
+sub obey {
+    my ($self) = @_;
+
+    # The suite asks one thing at a time.
+    sysread $self->{control}, my $text, 4096 or POSIX::_exit(0);
+
+    my ($name, $way) = split ' ', $text;
+    my @ways = $way eq 'both' ? qw(up down) : $way;
+    my $count = keys(%{ $self->{pairs} }) / 2;
+
+    if ($name eq 'pause') {
+        $self->{paused}{$_} = 1 for @ways;
+
+    } elsif ($name eq 'resume') {
+        $self->{paused} = {};
+
+    } elsif ($name eq 'accept') {
+        $self->{refuse} = 0;
+
+    } elsif ($name eq 'cut' || $name eq 'refuse') {
+        $self->{refuse} = 1 if $name eq 'refuse';
+        reset_sock($_->{sock}) for values %{ $self->{pairs} };
+        $self->{pairs} = {};
+    }
+
+    syswrite $self->{control}, "$count\n";
+}
+
+1;
