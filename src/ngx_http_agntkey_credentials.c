@@ -7,6 +7,10 @@
 #include "ngx_http_agntkey_credentials.h"
 
 
+static ngx_int_t ngx_http_agntkey_credentials_compile(ngx_conf_t *cf,
+    ngx_str_t *value, ngx_http_agntkey_loc_conf_t *alcf);
+static ngx_int_t ngx_http_agntkey_credentials_source(ngx_conf_t *cf,
+    ngx_str_t *name, ngx_http_agntkey_source_t *source);
 static ngx_http_agntkey_reason_e ngx_http_agntkey_credentials_bearer(
     ngx_http_request_t *r, ngx_str_t *key);
 static ngx_int_t ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
@@ -19,6 +23,183 @@ static ngx_uint_t ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last,
     u_char separator, ngx_str_t *name);
 static ngx_uint_t ngx_http_agntkey_credentials_elsewhere(
     ngx_http_request_t *r);
+
+
+char *
+ngx_http_agntkey_credentials_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_int_t                          rc;
+    ngx_str_t                         *value;
+    ngx_http_agntkey_loc_conf_t       *alcf = conf;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (alcf->sources || alcf->token) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    rc = ngx_http_agntkey_credentials_compile(cf, &value[1], alcf);
+
+    if (rc != NGX_DECLINED) {
+        return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_script_variables_count(&value[1]) == 0) {
+        return "needs a value with a variable, such as \"$http_x_api_key\"";
+    }
+
+    alcf->token = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (alcf->token == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &value[1];
+    ccv.complex_value = alcf->token;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * A value made of variables only ("$http_x_api_key$arg_key") is a list of
+ * places to look at; taken apart, it shows a key that was given twice.
+ * Returns NGX_OK, NGX_DECLINED for any other value, NGX_ERROR.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_credentials_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_agntkey_loc_conf_t *alcf)
+{
+    u_char                     *p, *last, *end;
+    ngx_str_t                   name;
+    ngx_array_t                *sources;
+    ngx_uint_t                  brace, apart;
+    ngx_http_agntkey_source_t  *source;
+
+    sources = ngx_array_create(cf->pool, 2, sizeof(ngx_http_agntkey_source_t));
+    if (sources == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = value->data;
+    last = p + value->len;
+    apart = 1;
+
+    while (p < last) {
+
+        if (*p++ != '$') {
+            return NGX_DECLINED;
+        }
+
+        brace = (p < last && *p == '{');
+        p += brace;
+
+        for (end = p; end < last; end++) {
+            if (!((*end >= 'a' && *end <= 'z') || (*end >= 'A' && *end <= 'Z')
+                  || (*end >= '0' && *end <= '9') || *end == '_'))
+            {
+                break;
+            }
+        }
+
+        name.data = p;
+        name.len = end - p;
+
+        if (name.len == 0 || (brace && (end == last || *end != '}'))) {
+            return NGX_DECLINED;
+        }
+
+        p = end + brace;
+
+        source = ngx_array_push(sources);
+        if (source == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (ngx_http_agntkey_credentials_source(cf, &name, source) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (source->from == NGX_HTTP_AGNTKEY_FROM_VARIABLE) {
+            apart = 0;
+        }
+    }
+
+    if (sources->nelts == 0) {
+        return NGX_DECLINED;
+    }
+
+    alcf->sources = sources;
+    alcf->apart = apart;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_credentials_source(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_http_agntkey_source_t *source)
+{
+    size_t  skip;
+
+    source->index = ngx_http_get_variable_index(cf, name);
+    if (source->index == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    source->from = NGX_HTTP_AGNTKEY_FROM_VARIABLE;
+    skip = 0;
+
+    if (name->len > 5 && ngx_strncasecmp(name->data, (u_char *) "http_", 5)
+        == 0)
+    {
+        source->from = NGX_HTTP_AGNTKEY_FROM_HEADER;
+        skip = 5;
+
+    } else if (name->len > 4
+               && ngx_strncasecmp(name->data, (u_char *) "arg_", 4) == 0)
+    {
+        source->from = NGX_HTTP_AGNTKEY_FROM_ARG;
+        skip = 4;
+
+    } else if (name->len > 7
+               && ngx_strncasecmp(name->data, (u_char *) "cookie_", 7) == 0)
+    {
+        source->from = NGX_HTTP_AGNTKEY_FROM_COOKIE;
+        skip = 7;
+    }
+
+    source->name.len = name->len - skip;
+    source->name.data = ngx_pnalloc(cf->pool, source->name.len);
+    if (source->name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_strlow(source->name.data, name->data + skip, source->name.len);
+
+    if (source->from == NGX_HTTP_AGNTKEY_FROM_HEADER
+        && source->name.len == sizeof("authorization") - 1
+        && ngx_strncmp(source->name.data, "authorization", source->name.len)
+           == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"agntkey_token\" takes a bare key, which "
+                           "$http_authorization is not; leave the directive "
+                           "out to read bearer credentials");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
 
 
 ngx_int_t
@@ -278,8 +459,9 @@ ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last, u_char separator,
 
 /*
  * The location takes keys from another place, and there is one of ours in
- * Authorization too (RFC 6750, section 2: not more than one method).  A bearer token of another make there is none of our
- * business: the application may want it.
+ * Authorization too: more than one method (RFC 6750, section 2).  A bearer
+ * token of another make there is none of our business: the application may
+ * want it.
  */
 
 static ngx_uint_t

@@ -14,6 +14,10 @@
 #include "ngx_http_agntkey_ctx.h"
 
 
+/* The setter of "agntkey_token". */
+char *ngx_http_agntkey_credentials_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
 /*
  * Finds the text that the client presents as its key, by the rules of this
  * location.  *key points into the request, unless *copy is set to 1: then it

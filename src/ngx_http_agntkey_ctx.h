@@ -15,9 +15,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include "ngx_http_agntkey_peer.h"
 #include "ngx_http_agntkey_record.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_server.h"
 #include "ngx_http_agntkey_store.h"
 #include "ngx_http_agntkey_token.h"
 #include "ngx_http_agntkey_verdict.h"
@@ -41,14 +40,8 @@ typedef struct {
 
 
 typedef struct {
-    ngx_http_agntkey_redis_conf_t  redis;
-    ngx_str_t                      redis_url;
-    ngx_str_t                      password_file;
-
-    ngx_http_agntkey_peer_ssl_t    ssl;
-
+    ngx_http_agntkey_server_t      redis;
     ngx_str_t                      prefix;
-
     ngx_uint_t                     enabled;       /* somewhere */
 
     /* the worker's own, made when it starts */

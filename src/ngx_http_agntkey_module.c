@@ -11,9 +11,9 @@
 #include <ngx_http.h>
 
 #include "ngx_http_agntkey_access.h"
+#include "ngx_http_agntkey_credentials.h"
 #include "ngx_http_agntkey_ctx.h"
-#include "ngx_http_agntkey_peer.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_server.h"
 #include "ngx_http_agntkey_store.h"
 #include "ngx_http_agntkey_token.h"
 #include "ngx_http_agntkey_url.h"
@@ -24,21 +24,12 @@
 #define NGX_HTTP_AGNTKEY_TIMEOUT_MIN   1
 #define NGX_HTTP_AGNTKEY_TIMEOUT_MAX   60000
 
-/* the first line of a password file, bytes */
-#define NGX_HTTP_AGNTKEY_PASSWORD_MAX  1024
-
 #define NGX_HTTP_AGNTKEY_EVERYWHERE                                           \
     (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
 
 
 static char *ngx_http_agntkey_enable(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_agntkey_token(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static ngx_int_t ngx_http_agntkey_token_sources(ngx_conf_t *cf,
-    ngx_str_t *value, ngx_http_agntkey_loc_conf_t *alcf);
-static ngx_int_t ngx_http_agntkey_token_source(ngx_conf_t *cf,
-    ngx_str_t *name, ngx_http_agntkey_source_t *source);
 static char *ngx_http_agntkey_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -66,12 +57,6 @@ static char *ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
 static ngx_int_t ngx_http_agntkey_init(ngx_conf_t *cf);
-static ngx_int_t ngx_http_agntkey_init_redis(ngx_conf_t *cf,
-    ngx_http_agntkey_main_conf_t *amcf);
-static ngx_int_t ngx_http_agntkey_init_ssl(ngx_conf_t *cf,
-    ngx_http_agntkey_main_conf_t *amcf);
-static ngx_int_t ngx_http_agntkey_read_password(ngx_conf_t *cf,
-    ngx_http_agntkey_main_conf_t *amcf);
 static ngx_int_t ngx_http_agntkey_init_process(ngx_cycle_t *cycle);
 static void ngx_http_agntkey_exit_process(ngx_cycle_t *cycle);
 
@@ -117,7 +102,7 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
     { ngx_string("agntkey_token"),
       NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_TAKE1,
-      ngx_http_agntkey_token,
+      ngx_http_agntkey_credentials_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -161,14 +146,14 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, redis_url),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.url),
       &ngx_http_agntkey_url_post },
 
     { ngx_string("agntkey_redis_password_file"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, password_file),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.password_file),
       &ngx_http_agntkey_text_post },
 
     { ngx_string("agntkey_redis_connect_timeout"),
@@ -189,56 +174,56 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.trusted_certificate),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.trusted_certificate),
       &ngx_http_agntkey_text_post },
 
     { ngx_string("agntkey_redis_ssl_certificate"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.certificate),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.certificate),
       &ngx_http_agntkey_text_post },
 
     { ngx_string("agntkey_redis_ssl_certificate_key"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.certificate_key),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.certificate_key),
       &ngx_http_agntkey_text_post },
 
     { ngx_string("agntkey_redis_ssl_name"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.name),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.name),
       &ngx_http_agntkey_text_post },
 
     { ngx_string("agntkey_redis_ssl_verify"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
       ngx_conf_set_flag_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.verify),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.verify),
       NULL },
 
     { ngx_string("agntkey_redis_ssl_verify_depth"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_num_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.verify_depth),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.verify_depth),
       &ngx_http_agntkey_depth_post },
 
     { ngx_string("agntkey_redis_ssl_protocols"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
       ngx_http_agntkey_ssl_protocols,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.protocols),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.protocols),
       &ngx_http_agntkey_protocols },
 
     { ngx_string("agntkey_redis_ssl_ciphers"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_main_conf_t, ssl.ciphers),
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.ciphers),
       &ngx_http_agntkey_text_post },
 
       ngx_null_command
@@ -292,182 +277,6 @@ ngx_http_agntkey_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return rv;
-}
-
-
-static char *
-ngx_http_agntkey_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_int_t                          rc;
-    ngx_str_t                         *value;
-    ngx_http_agntkey_loc_conf_t       *alcf = conf;
-    ngx_http_compile_complex_value_t   ccv;
-
-    if (alcf->sources || alcf->token) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    rc = ngx_http_agntkey_token_sources(cf, &value[1], alcf);
-
-    if (rc != NGX_DECLINED) {
-        return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_script_variables_count(&value[1]) == 0) {
-        return "needs a value with a variable, such as \"$http_x_api_key\"";
-    }
-
-    alcf->token = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (alcf->token == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = alcf->token;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/*
- * A value made of variables only ("$http_x_api_key$arg_key") is a list of
- * places to look at; taken apart, it shows a key that was given twice.
- * Returns NGX_OK, NGX_DECLINED for any other value, NGX_ERROR.
- */
-
-static ngx_int_t
-ngx_http_agntkey_token_sources(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_agntkey_loc_conf_t *alcf)
-{
-    u_char                     *p, *last, *end;
-    ngx_str_t                   name;
-    ngx_array_t                *sources;
-    ngx_uint_t                  brace, apart;
-    ngx_http_agntkey_source_t  *source;
-
-    sources = ngx_array_create(cf->pool, 2, sizeof(ngx_http_agntkey_source_t));
-    if (sources == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = value->data;
-    last = p + value->len;
-    apart = 1;
-
-    while (p < last) {
-
-        if (*p++ != '$') {
-            return NGX_DECLINED;
-        }
-
-        brace = (p < last && *p == '{');
-        p += brace;
-
-        for (end = p; end < last; end++) {
-            if (!((*end >= 'a' && *end <= 'z') || (*end >= 'A' && *end <= 'Z')
-                  || (*end >= '0' && *end <= '9') || *end == '_'))
-            {
-                break;
-            }
-        }
-
-        name.data = p;
-        name.len = end - p;
-
-        if (name.len == 0 || (brace && (end == last || *end != '}'))) {
-            return NGX_DECLINED;
-        }
-
-        p = end + brace;
-
-        source = ngx_array_push(sources);
-        if (source == NULL) {
-            return NGX_ERROR;
-        }
-
-        if (ngx_http_agntkey_token_source(cf, &name, source) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        if (source->from == NGX_HTTP_AGNTKEY_FROM_VARIABLE) {
-            apart = 0;
-        }
-    }
-
-    if (sources->nelts == 0) {
-        return NGX_DECLINED;
-    }
-
-    alcf->sources = sources;
-    alcf->apart = apart;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_token_source(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_http_agntkey_source_t *source)
-{
-    size_t  skip;
-
-    source->index = ngx_http_get_variable_index(cf, name);
-    if (source->index == NGX_ERROR) {
-        return NGX_ERROR;
-    }
-
-    source->from = NGX_HTTP_AGNTKEY_FROM_VARIABLE;
-    skip = 0;
-
-    if (name->len > 5 && ngx_strncasecmp(name->data, (u_char *) "http_", 5)
-        == 0)
-    {
-        source->from = NGX_HTTP_AGNTKEY_FROM_HEADER;
-        skip = 5;
-
-    } else if (name->len > 4
-               && ngx_strncasecmp(name->data, (u_char *) "arg_", 4) == 0)
-    {
-        source->from = NGX_HTTP_AGNTKEY_FROM_ARG;
-        skip = 4;
-
-    } else if (name->len > 7
-               && ngx_strncasecmp(name->data, (u_char *) "cookie_", 7) == 0)
-    {
-        source->from = NGX_HTTP_AGNTKEY_FROM_COOKIE;
-        skip = 7;
-    }
-
-    source->name.len = name->len - skip;
-    source->name.data = ngx_pnalloc(cf->pool, source->name.len);
-    if (source->name.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_strlow(source->name.data, name->data + skip, source->name.len);
-
-    if (source->from == NGX_HTTP_AGNTKEY_FROM_HEADER
-        && source->name.len == sizeof("authorization") - 1
-        && ngx_strncmp(source->name.data, "authorization", source->name.len)
-           == 0)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"agntkey_token\" takes a bare key, which "
-                           "$http_authorization is not; leave the directive "
-                           "out to read bearer credentials");
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
 }
 
 
@@ -573,7 +382,7 @@ ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_agntkey_main_conf_t  *amcf = conf;
 
-    if (amcf->ssl.protocols) {
+    if (amcf->redis.ssl.protocols) {
         return "is duplicate";
     }
 
@@ -713,8 +522,8 @@ ngx_http_agntkey_create_main_conf(ngx_conf_t *cf)
     amcf->redis.connect_timeout = NGX_CONF_UNSET_MSEC;
     amcf->redis.timeout = NGX_CONF_UNSET_MSEC;
 
-    amcf->ssl.verify = NGX_CONF_UNSET;
-    amcf->ssl.verify_depth = NGX_CONF_UNSET;
+    amcf->redis.ssl.verify = NGX_CONF_UNSET;
+    amcf->redis.ssl.verify_depth = NGX_CONF_UNSET;
 
     return amcf;
 }
@@ -729,22 +538,22 @@ ngx_http_agntkey_init_main_conf(ngx_conf_t *cf, void *conf)
         ngx_str_set(&amcf->prefix, "agnt");
     }
 
-    if (amcf->redis_url.data == NULL) {
-        ngx_str_set(&amcf->redis_url, "redis://127.0.0.1:6379");
+    if (amcf->redis.url.data == NULL) {
+        ngx_str_set(&amcf->redis.url, "redis://127.0.0.1:6379");
     }
 
-    if (amcf->ssl.ciphers.data == NULL) {
-        ngx_str_set(&amcf->ssl.ciphers, "DEFAULT");
+    if (amcf->redis.ssl.ciphers.data == NULL) {
+        ngx_str_set(&amcf->redis.ssl.ciphers, "DEFAULT");
     }
 
     ngx_conf_init_msec_value(amcf->redis.connect_timeout, 1000);
     ngx_conf_init_msec_value(amcf->redis.timeout, 500);
 
-    ngx_conf_init_value(amcf->ssl.verify, 1);
-    ngx_conf_init_value(amcf->ssl.verify_depth, 9);
+    ngx_conf_init_value(amcf->redis.ssl.verify, 1);
+    ngx_conf_init_value(amcf->redis.ssl.verify_depth, 9);
 
-    if (amcf->ssl.protocols == 0) {
-        amcf->ssl.protocols = NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3;
+    if (amcf->redis.ssl.protocols == 0) {
+        amcf->redis.ssl.protocols = NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3;
     }
 
     return NGX_CONF_OK;
@@ -796,7 +605,9 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 static ngx_int_t
 ngx_http_agntkey_init(ngx_conf_t *cf)
 {
+    ngx_resolver_t                *resolver;
     ngx_http_handler_pt           *h;
+    ngx_http_core_loc_conf_t      *clcf;
     ngx_http_core_main_conf_t     *cmcf;
     ngx_http_agntkey_main_conf_t  *amcf;
 
@@ -806,7 +617,17 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
         return NGX_OK;
     }
 
-    if (ngx_http_agntkey_init_redis(cf, amcf) != NGX_OK) {
+    /* without "resolver" nginx has an empty one */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    resolver = clcf->resolver;
+
+    if (resolver && resolver->connections.nelts == 0) {
+        resolver = NULL;
+    }
+
+    if (ngx_http_agntkey_server_init(cf, &amcf->redis, resolver) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -827,147 +648,6 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
     *h = ngx_http_agntkey_access_passed;
 
     return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_init_redis(ngx_conf_t *cf, ngx_http_agntkey_main_conf_t *amcf)
-{
-    char                           *err;
-    u_char                         *buf;
-    ngx_http_agntkey_url_t          url;
-    ngx_http_core_loc_conf_t       *clcf;
-    ngx_http_agntkey_redis_conf_t  *conf;
-
-    conf = &amcf->redis;
-
-    buf = ngx_pnalloc(cf->pool, amcf->redis_url.len + 1);
-    if (buf == NULL) {
-        return NGX_ERROR;
-    }
-
-    err = ngx_http_agntkey_url_parse(&amcf->redis_url, buf, &url);
-    if (err) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "bad URL in \"agntkey_redis\": %s", err);
-        return NGX_ERROR;
-    }
-
-    conf->user = url.user;
-    conf->password = url.password;
-    conf->db = url.db;
-
-    if (amcf->password_file.len
-        && ngx_http_agntkey_read_password(cf, amcf) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->resolver && clcf->resolver->connections.nelts
-        && !url.unix_socket)
-    {
-        conf->peer.resolver = clcf->resolver;
-    }
-
-    if (ngx_http_agntkey_peer_init(cf, &conf->peer, &url) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return url.tls ? ngx_http_agntkey_init_ssl(cf, amcf) : NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_init_ssl(ngx_conf_t *cf, ngx_http_agntkey_main_conf_t *amcf)
-{
-    if (!amcf->ssl.certificate.len != !amcf->ssl.certificate_key.len) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"agntkey_redis_ssl_certificate\" and "
-                           "\"agntkey_redis_ssl_certificate_key\" "
-                           "go together");
-        return NGX_ERROR;
-    }
-
-    return ngx_http_agntkey_peer_init_ssl(cf, &amcf->redis.peer, &amcf->ssl);
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_read_password(ngx_conf_t *cf,
-    ngx_http_agntkey_main_conf_t *amcf)
-{
-    u_char     *p, *end, *buf;
-    ssize_t     n;
-    ngx_fd_t    fd;
-    ngx_str_t  *name;
-
-    name = &amcf->password_file;
-
-    if (amcf->redis.password.len) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"agntkey_redis_password_file\" and a password "
-                           "in \"agntkey_redis\" exclude each other");
-        return NGX_ERROR;
-    }
-
-    if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    buf = ngx_pnalloc(cf->pool, NGX_HTTP_AGNTKEY_PASSWORD_MAX + 1);
-    if (buf == NULL) {
-        return NGX_ERROR;
-    }
-
-    fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "\"agntkey_redis_password_file\": " ngx_open_file_n
-                           " \"%V\" failed", name);
-        return NGX_ERROR;
-    }
-
-    n = ngx_read_fd(fd, buf, NGX_HTTP_AGNTKEY_PASSWORD_MAX + 1);
-
-    if (n == -1) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "\"agntkey_redis_password_file\": " ngx_read_fd_n
-                           " \"%V\" failed", name);
-        n = 0;
-
-    } else {
-
-        end = buf + n;
-
-        for (p = buf; p < end; p++) {
-            if (*p == LF || *p == CR) {
-                break;
-            }
-        }
-
-        n = p - buf;
-
-        if (n == 0 || n > NGX_HTTP_AGNTKEY_PASSWORD_MAX) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"agntkey_redis_password_file\": the first "
-                               "line of \"%V\" is %s", name,
-                               n ? "too long" : "empty");
-            n = 0;
-        }
-    }
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", name);
-    }
-
-    amcf->redis.password.data = buf;
-    amcf->redis.password.len = n;
-
-    return n ? NGX_OK : NGX_ERROR;
 }
 
 

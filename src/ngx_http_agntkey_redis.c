@@ -9,7 +9,6 @@
 
 #define NGX_HTTP_AGNTKEY_REDIS_READ    16384
 #define NGX_HTTP_AGNTKEY_REDIS_TEXT    128
-#define NGX_HTTP_AGNTKEY_REDIS_SETUP   4
 
 
 typedef enum {
@@ -37,7 +36,7 @@ typedef struct {
  */
 
 struct ngx_http_agntkey_redis_s {
-    ngx_http_agntkey_redis_conf_t    *conf;
+    ngx_http_agntkey_server_t        *conf;
     ngx_connection_t                 *connection;
     ngx_http_agntkey_resp_t          *resp;
 
@@ -58,11 +57,8 @@ struct ngx_http_agntkey_redis_s {
     ngx_buf_t                         out;
     uint64_t                          sent;
 
-    ngx_str_t                         setup;
     size_t                            setup_sent;
     ngx_uint_t                        setup_step;
-    const char                       *setup_names[NGX_HTTP_AGNTKEY_REDIS_SETUP];
-    ngx_uint_t                        nsetup;
 
     /*
      * timer: the deadline of the oldest command; keeps a worker that is to
@@ -81,11 +77,6 @@ struct ngx_http_agntkey_redis_s {
 };
 
 
-static ngx_int_t ngx_http_agntkey_redis_init_setup(
-    ngx_http_agntkey_redis_t *redis);
-static ngx_int_t ngx_http_agntkey_redis_add_setup(
-    ngx_http_agntkey_redis_t *redis, const char *name, ngx_str_t *argv,
-    ngx_uint_t argc);
 static ngx_int_t ngx_http_agntkey_redis_append(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes);
 static void ngx_http_agntkey_redis_post_handler(ngx_event_t *ev);
@@ -117,7 +108,7 @@ static u_char *ngx_http_agntkey_redis_log_error(ngx_log_t *log, u_char *buf,
 
 
 ngx_http_agntkey_redis_t *
-ngx_http_agntkey_redis_create(ngx_http_agntkey_redis_conf_t *conf,
+ngx_http_agntkey_redis_create(ngx_http_agntkey_server_t *conf,
     ngx_log_t *log)
 {
     ngx_http_agntkey_redis_t  *redis;
@@ -158,11 +149,6 @@ ngx_http_agntkey_redis_create(ngx_http_agntkey_redis_conf_t *conf,
     redis->post.data = redis;
     redis->post.log = log;
 
-    if (ngx_http_agntkey_redis_init_setup(redis) != NGX_OK) {
-        ngx_http_agntkey_redis_destroy(redis);
-        return NULL;
-    }
-
     return redis;
 }
 
@@ -193,11 +179,6 @@ ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis)
 
     if (redis->out.start) {
         ngx_free(redis->out.start);
-    }
-
-    if (redis->setup.data) {
-        ngx_explicit_memzero(redis->setup.data, redis->setup.len);
-        ngx_free(redis->setup.data);
     }
 
     ngx_free(redis);
@@ -254,121 +235,6 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
     ngx_post_event(&redis->post, &ngx_posted_events);
 
     return NGX_OK;
-}
-
-
-void
-ngx_http_agntkey_redis_error_text(ngx_http_agntkey_reply_t *reply, u_char *buf,
-    ngx_str_t *text)
-{
-    size_t   len;
-    u_char  *p;
-
-    len = ngx_min(reply->str.len, 100);
-
-    p = ngx_strnstr(reply->str.data, ", with args", len);
-    if (p) {
-        len = p - reply->str.data;
-    }
-
-    text->data = buf;
-    text->len = len;
-
-    for (p = reply->str.data; len; len--, p++) {
-        *buf++ = (*p < ' ' || *p >= 0x7f) ? '?' : *p;
-    }
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_redis_init_setup(ngx_http_agntkey_redis_t *redis)
-{
-    u_char                          db[NGX_INT_T_LEN];
-    ngx_str_t                       argv[3];
-    ngx_uint_t                      n;
-    ngx_http_agntkey_redis_conf_t  *conf;
-
-    conf = redis->conf;
-
-    if (conf->user.len || conf->password.len) {
-        n = 0;
-        ngx_str_set(&argv[n], "AUTH");
-        n++;
-
-        if (conf->user.len) {
-            argv[n++] = conf->user;
-        }
-
-        argv[n++] = conf->password;
-
-        if (ngx_http_agntkey_redis_add_setup(redis, "AUTH", argv, n)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    if (conf->db) {
-        ngx_str_set(&argv[0], "SELECT");
-        argv[1].data = db;
-        argv[1].len = ngx_sprintf(db, "%ui", conf->db) - db;
-
-        if (ngx_http_agntkey_redis_add_setup(redis, "SELECT", argv, 2)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    /* it speaks our protocol, lets us in, and is not still loading */
-
-    ngx_str_set(&argv[0], "PING");
-
-    if (ngx_http_agntkey_redis_add_setup(redis, "PING", argv, 1) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    /* for whoever reads CLIENT LIST; a user who may not is no obstacle */
-
-    ngx_str_set(&argv[0], "CLIENT");
-    ngx_str_set(&argv[1], "SETNAME");
-    ngx_str_set(&argv[2], "agntkey");
-
-    return ngx_http_agntkey_redis_add_setup(redis, "CLIENT", argv, 3);
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_redis_add_setup(ngx_http_agntkey_redis_t *redis,
-    const char *name, ngx_str_t *argv, ngx_uint_t argc)
-{
-    u_char     *p;
-    ngx_str_t   bytes;
-
-    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    p = ngx_alloc(redis->setup.len + bytes.len, redis->log);
-
-    if (p) {
-        if (redis->setup.data) {
-            ngx_memcpy(p, redis->setup.data, redis->setup.len);
-            ngx_explicit_memzero(redis->setup.data, redis->setup.len);
-            ngx_free(redis->setup.data);
-        }
-
-        ngx_memcpy(p + redis->setup.len, bytes.data, bytes.len);
-
-        redis->setup.data = p;
-        redis->setup.len += bytes.len;
-        redis->setup_names[redis->nsetup++] = name;
-    }
-
-    ngx_explicit_memzero(bytes.data, bytes.len);
-    ngx_http_agntkey_resp_format_free(&bytes);
-
-    return p ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -576,11 +442,14 @@ ngx_http_agntkey_redis_flush(ngx_http_agntkey_redis_t *redis)
 {
     ssize_t     n;
     ngx_buf_t  *b;
+    ngx_str_t  *setup;
 
-    if (redis->setup_sent < redis->setup.len) {
+    setup = &redis->conf->setup;
+
+    if (redis->setup_sent < setup->len) {
         n = ngx_http_agntkey_redis_write(redis,
-                                         redis->setup.data + redis->setup_sent,
-                                         redis->setup.len - redis->setup_sent);
+                                         setup->data + redis->setup_sent,
+                                         setup->len - redis->setup_sent);
         if (n > 0) {
             redis->setup_sent += n;
         }
@@ -744,7 +613,7 @@ ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
     const char  *name, *expected;
     ngx_uint_t   ok;
 
-    name = redis->setup_names[redis->setup_step];
+    name = redis->conf->setup_names[redis->setup_step];
     expected = (ngx_strcmp(name, "PING") == 0) ? "PONG" : "OK";
 
     ok = reply->type == NGX_HTTP_AGNTKEY_RESP_STATUS
@@ -754,7 +623,7 @@ ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
     if (!ok && ngx_strcmp(name, "CLIENT") != 0) {
 
         if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-            ngx_http_agntkey_redis_error_text(reply, buf, &text);
+            ngx_http_agntkey_resp_error_text(reply, buf, &text);
 
         } else {
             ngx_str_set(&text, "unexpected reply");
@@ -771,7 +640,7 @@ ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
 
     ngx_http_agntkey_resp_free(reply);
 
-    if (++redis->setup_step == redis->nsetup) {
+    if (++redis->setup_step == redis->conf->nsetup) {
         ngx_http_agntkey_redis_ready(redis);
     }
 

@@ -22,8 +22,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include "ngx_http_agntkey_peer.h"
 #include "ngx_http_agntkey_resp.h"
+#include "ngx_http_agntkey_server.h"
 
 
 /* what may wait for replies at a time; beyond it commands are refused */
@@ -33,20 +33,6 @@
 /* between attempts, ms: doubled from min to max, then a random half off */
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MIN   100
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MAX   2000
-
-
-/* read-only after start */
-
-typedef struct {
-    ngx_http_agntkey_peer_conf_t   peer;
-
-    ngx_str_t                      user;
-    ngx_str_t                      password;    /* empty: no AUTH */
-    ngx_uint_t                     db;
-
-    ngx_msec_t                     connect_timeout;
-    ngx_msec_t                     timeout;     /* of a command, queueing in */
-} ngx_http_agntkey_redis_conf_t;
 
 
 typedef enum {
@@ -74,7 +60,7 @@ typedef void (*ngx_http_agntkey_redis_handler_pt)(void *data,
  * must outlive it.  Returns NULL without memory.
  */
 ngx_http_agntkey_redis_t *ngx_http_agntkey_redis_create(
-    ngx_http_agntkey_redis_conf_t *conf, ngx_log_t *log);
+    ngx_http_agntkey_server_t *conf, ngx_log_t *log);
 
 /* Closes all and frees all.  Handlers of waiting commands are not called. */
 void ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis);
@@ -91,14 +77,5 @@ void ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis);
  */
 ngx_int_t ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *bytes, ngx_http_agntkey_redis_handler_pt handler, void *data);
-
-/*
- * An error reply for the log: its first line, up to where Redis
- * begins to quote arguments.  buf has room for 128 bytes; *text points
- * there.
- */
-void ngx_http_agntkey_redis_error_text(ngx_http_agntkey_reply_t *reply,
-    u_char *buf, ngx_str_t *text);
-
 
 #endif /* _NGX_HTTP_AGNTKEY_REDIS_H_INCLUDED_ */

@@ -202,6 +202,29 @@ ngx_http_agntkey_resp_format_free(ngx_str_t *cmd)
 }
 
 
+void
+ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply, u_char *buf,
+    ngx_str_t *text)
+{
+    size_t   len;
+    u_char  *p;
+
+    len = ngx_min(reply->str.len, 100);
+
+    p = ngx_strnstr(reply->str.data, ", with args", len);
+    if (p) {
+        len = p - reply->str.data;
+    }
+
+    text->data = buf;
+    text->len = len;
+
+    for (p = reply->str.data; len; len--, p++) {
+        *buf++ = (*p < ' ' || *p >= 0x7f) ? '?' : *p;
+    }
+}
+
+
 /*
  * Everything hiredis wants created passes here: the bounds are kept, and the
  * new reply takes its place in the array it belongs to.  NULL makes hiredis

@@ -81,6 +81,14 @@ char *ngx_http_agntkey_resp_error(ngx_http_agntkey_resp_t *resp);
 void ngx_http_agntkey_resp_free(ngx_http_agntkey_reply_t *reply);
 
 /*
+ * An error reply for the log: its first line, up to where Redis
+ * begins to quote arguments.  buf has room for 128 bytes; *text points
+ * there.
+ */
+void ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply,
+    u_char *buf, ngx_str_t *text);
+
+/*
  * A command as an array of bulk strings.  Sets cmd to memory that the caller
  * gives back with ngx_http_agntkey_resp_format_free().  Returns NGX_OK or
  * NGX_ERROR.

@@ -120,7 +120,7 @@ static ngx_uint_t ngx_http_agntkey_store_muted(
 
 
 ngx_http_agntkey_store_t *
-ngx_http_agntkey_store_create(ngx_http_agntkey_redis_conf_t *conf,
+ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *conf,
     ngx_log_t *log)
 {
     ngx_http_agntkey_store_t  *store;
@@ -586,7 +586,7 @@ ngx_http_agntkey_store_trouble(ngx_http_agntkey_store_t *store,
     }
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_redis_error_text(reply, buf, &text);
+        ngx_http_agntkey_resp_error_text(reply, buf, &text);
 
     } else {
         ngx_str_set(&text, "a reply of the wrong shape");

@@ -42,7 +42,7 @@ typedef void (*ngx_http_agntkey_find_handler_pt)(void *data, ngx_int_t rc,
  * memory.
  */
 ngx_http_agntkey_store_t *ngx_http_agntkey_store_create(
-    ngx_http_agntkey_redis_conf_t *conf, ngx_log_t *log);
+    ngx_http_agntkey_server_t *conf, ngx_log_t *log);
 
 /* Ends the store and its client; handlers of look-ups are not called. */
 void ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store);

@@ -1,0 +1,82 @@
+# Copyright (C) the agntkey authors
+
+BUILD_DIR ?= build
+NGINX_SRC ?=
+PORT ?=
+
+export BUILD_DIR NGINX_SRC PORT
+
+# what the module is built from, what it runs with, what tests it
+BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libssl-dev \
+                 libpcre2-dev zlib1g-dev
+RUN_PACKAGES   = redis-server curl perl
+TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace
+
+NGINX = $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
+
+# the real Test::Nginx where it is installed, else what stands in for it
+HARNESS = $(shell perl -MTest::Nginx::Socket -e 1 2>/dev/null \
+                  || echo '$(CURDIR)/t/lib')
+
+PROVE = PERL5LIB="$$PERL5LIB$${PERL5LIB:+:}$(HARNESS)" \
+        TEST_NGINX_BINARY=$(NGINX) prove
+
+
+.PHONY: all
+all:
+	@tools/build
+
+
+.PHONY: help
+help:
+	@echo 'make          build $$BUILD_DIR/ngx_http_agntkey_module.so'
+	@echo 'make run      install, build, start, and show the life of a key'
+	@echo 'make stop     stop what "make run" has left running'
+	@echo 'make test     install, build, and run every test'
+	@echo 'make unit     the unit tests of the pure files only'
+	@echo 'make floors   check that files include only what is below them'
+	@echo 'make deps     install what is missing for all of these'
+	@echo 'make clean    remove $$BUILD_DIR'
+	@echo
+	@echo 'NGINX_SRC=dir   build for (and test with) that source tree of nginx'
+	@echo 'BUILD_DIR=dir   build there; default: build'
+	@echo 'PORT=n          where "make run" listens, on 127.0.0.1'
+	@echo 'T=t/scope.t     the suites that "make test" runs'
+
+
+.PHONY: deps
+deps:
+	@tools/deps $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+
+
+.PHONY: run
+run:
+	@tools/deps $(BUILD_PACKAGES) $(RUN_PACKAGES)
+	@tools/build
+	@NGINX_BINARY=$(NGINX) tools/run start
+
+
+.PHONY: stop
+stop:
+	@tools/run stop
+
+
+.PHONY: test
+test: deps all unit floors
+	@$(PROVE) $(or $(T),t/*.t t/system/*.t)
+
+
+.PHONY: unit
+unit: all
+	@t/unit/run
+
+
+.PHONY: floors
+floors:
+	@tools/floors
+
+
+.PHONY: clean
+clean:
+	@[ ! -d $(BUILD_DIR)/run ] || tools/run stop
+	rm -rf $(BUILD_DIR)
