@@ -74,7 +74,7 @@ ngx_http_agntkey_access_passed(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
 
-    if (ctx && ctx->status) {
+    if (ctx && ctx->answer) {
         ngx_http_agntkey_reply_withdraw(ctx);
     }
 

@@ -39,6 +39,19 @@ typedef struct {
 } ngx_http_agntkey_source_t;
 
 
+/* a refusal as it goes out, made when the configuration is read */
+
+typedef struct {
+    ngx_uint_t                     status;
+    ngx_str_t                      challenge;     /* empty: none */
+    ngx_str_t                      body;
+} ngx_http_agntkey_answer_t;
+
+
+/* one for each reason; three more to say what is malformed */
+#define NGX_HTTP_AGNTKEY_ANSWERS   (NGX_HTTP_AGNTKEY_REASONS + 3)
+
+
 typedef struct {
     ngx_http_agntkey_server_t      redis;
     ngx_str_t                      prefix;
@@ -61,6 +74,8 @@ typedef struct {
     ngx_str_t                      realm;       /* escaped for a challenge */
     ngx_array_t                   *workspaces;  /* ngx_http_complex_value_t */
     ngx_array_t                   *scopes;      /* ngx_str_t */
+
+    ngx_http_agntkey_answer_t     *answers;     /* NULL: switched off */
 } ngx_http_agntkey_loc_conf_t;
 
 
@@ -80,19 +95,19 @@ typedef struct {
 
     ngx_http_agntkey_reason_e      reason;
     ngx_http_agntkey_token_e       malformed;     /* why */
-    ngx_uint_t                     status;        /* of the refusal, or 0 */
 
-    /* pushed to headers_out by the refusal */
+    /* the refusal that stands, or NULL, and the headers pushed for it */
+    ngx_http_agntkey_answer_t     *answer;
     ngx_table_elt_t               *challenge;
     ngx_table_elt_t               *cache_control;
     ngx_table_elt_t               *retry_after;
-    ngx_str_t                      body;          /* once it is to be sent */
 
     unsigned                       has_id:1;
     unsigned                       workspace_active:1;
     unsigned                       answered:1;    /* by the store */
     unsigned                       decided:1;
     unsigned                       identified:1;  /* key holds what it says */
+    unsigned                       body_due:1;    /* header sent, body not */
 } ngx_http_agntkey_ctx_t;
 
 

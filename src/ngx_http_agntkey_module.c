@@ -13,6 +13,7 @@
 #include "ngx_http_agntkey_access.h"
 #include "ngx_http_agntkey_credentials.h"
 #include "ngx_http_agntkey_ctx.h"
+#include "ngx_http_agntkey_reply.h"
 #include "ngx_http_agntkey_server.h"
 #include "ngx_http_agntkey_store.h"
 #include "ngx_http_agntkey_token.h"
@@ -597,6 +598,12 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_str_value(conf->realm, prev->realm, "agntkey");
     ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);
     ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
+
+    if (conf->enable
+        && ngx_http_agntkey_reply_prepare(cf, conf) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
 
     return NGX_CONF_OK;
 }

@@ -7,10 +7,8 @@
 #include "ngx_http_agntkey_reply.h"
 
 
-/* seconds until a client may ask again after a fault of ours */
-#define NGX_HTTP_AGNTKEY_RETRY_AFTER   "1"
-
-#define NGX_HTTP_AGNTKEY_BODY_MAX      512
+/* the longest body without the scopes, which stand in it once */
+#define NGX_HTTP_AGNTKEY_BODY_MAX      1024
 
 
 typedef struct {
@@ -22,19 +20,21 @@ typedef struct {
 
 
 static ngx_table_elt_t *ngx_http_agntkey_reply_push(ngx_http_request_t *r,
-    char *name, ngx_str_t *value);
-static ngx_int_t ngx_http_agntkey_reply_challenge(ngx_http_request_t *r,
-    ngx_http_agntkey_ctx_t *ctx, char *error);
+    ngx_str_t *name, ngx_str_t *value);
+static ngx_int_t ngx_http_agntkey_reply_keep(ngx_conf_t *cf, ngx_str_t *text,
+    u_char *p, u_char *last);
+static u_char *ngx_http_agntkey_reply_challenge(u_char *p, u_char *last,
+    ngx_uint_t reason, ngx_http_agntkey_refusal_t *refusal,
+    ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes);
 static size_t ngx_http_agntkey_reply_scopes_len(
     ngx_http_agntkey_loc_conf_t *alcf);
 static u_char *ngx_http_agntkey_reply_scopes(u_char *p,
     ngx_http_agntkey_loc_conf_t *alcf);
-static ngx_int_t ngx_http_agntkey_reply_body(ngx_http_request_t *r,
-    ngx_http_agntkey_ctx_t *ctx);
+static u_char *ngx_http_agntkey_reply_body(ngx_conf_t *cf, u_char *p,
+    u_char *last, ngx_uint_t i, ngx_http_agntkey_refusal_t *refusal,
+    ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes);
 static u_char *ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
     ngx_http_agntkey_loc_conf_t *alcf);
-static u_char *ngx_http_agntkey_reply_malformed(ngx_http_request_t *r,
-    u_char *p, u_char *last, ngx_http_agntkey_ctx_t *ctx);
 static ngx_int_t ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
@@ -54,7 +54,8 @@ static ngx_http_agntkey_refusal_t  ngx_http_agntkey_refusals[] = {
     /* malformed */
     { NGX_HTTP_UNAUTHORIZED, "invalid_token",
       "Malformed API key",
-      NULL },
+      "The last 6 characters, which guard against typing errors, do not fit "
+      "the rest." },
 
     /* unknown */
     { NGX_HTTP_UNAUTHORIZED, "invalid_token",
@@ -99,6 +100,16 @@ static ngx_http_agntkey_refusal_t  ngx_http_agntkey_refusals[] = {
 };
 
 
+static ngx_str_t  ngx_http_agntkey_www_authenticate =
+    ngx_string("WWW-Authenticate");
+static ngx_str_t  ngx_http_agntkey_cache_control = ngx_string("Cache-Control");
+static ngx_str_t  ngx_http_agntkey_no_store = ngx_string("no-store");
+static ngx_str_t  ngx_http_agntkey_retry_after = ngx_string("Retry-After");
+
+/* in seconds: faults of ours are short, or so we hope */
+static ngx_str_t  ngx_http_agntkey_soon = ngx_string("1");
+
+
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
 static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 
@@ -135,14 +146,71 @@ ngx_module_t  ngx_http_agntkey_filter_module = {
 
 
 ngx_int_t
+ngx_http_agntkey_reply_prepare(ngx_conf_t *cf,
+    ngx_http_agntkey_loc_conf_t *alcf)
+{
+    u_char                        *p, *buf, *scopes;
+    size_t                         size;
+    ngx_uint_t                     i;
+    ngx_http_agntkey_answer_t     *answer;
+    ngx_http_agntkey_refusal_t    *refusal;
+
+    size = ngx_http_agntkey_reply_scopes_len(alcf) + alcf->realm.len
+           + NGX_HTTP_AGNTKEY_BODY_MAX;
+
+    buf = ngx_pnalloc(cf->temp_pool, size);
+    scopes = ngx_pnalloc(cf->temp_pool, size);
+    answer = ngx_pcalloc(cf->pool, NGX_HTTP_AGNTKEY_ANSWERS
+                                   * sizeof(ngx_http_agntkey_answer_t));
+
+    if (buf == NULL || scopes == NULL || answer == NULL) {
+        return NGX_ERROR;
+    }
+
+    alcf->answers = answer;
+
+    *ngx_http_agntkey_reply_scopes(scopes, alcf) = '\0';
+
+    for (i = NGX_HTTP_AGNTKEY_MISSING; i < NGX_HTTP_AGNTKEY_ANSWERS; i++) {
+
+        refusal = &ngx_http_agntkey_refusals[i < NGX_HTTP_AGNTKEY_REASONS
+                                             ? i : NGX_HTTP_AGNTKEY_MALFORMED];
+
+        answer[i].status = refusal->status;
+
+        if (refusal->error) {
+            p = ngx_http_agntkey_reply_challenge(buf, buf + size, i, refusal,
+                                                 alcf, scopes);
+
+            if (ngx_http_agntkey_reply_keep(cf, &answer[i].challenge, buf, p)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+        }
+
+        p = ngx_http_agntkey_reply_body(cf, buf, buf + size, i, refusal, alcf,
+                                        scopes);
+
+        if (ngx_http_agntkey_reply_keep(cf, &answer[i].body, buf, p)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
 ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx)
 {
-    ngx_str_t                    no_store = ngx_string("no-store");
-    ngx_str_t                    soon =
-                                     ngx_string(NGX_HTTP_AGNTKEY_RETRY_AFTER);
-    ngx_http_agntkey_ctx_t      *prev;
-    ngx_http_agntkey_refusal_t  *refusal;
+    ngx_uint_t                    i;
+    ngx_http_agntkey_ctx_t       *prev;
+    ngx_http_agntkey_answer_t    *answer;
+    ngx_http_agntkey_loc_conf_t  *alcf;
 
     /* an error page may itself be guarded: one refusal is enough */
 
@@ -153,38 +221,56 @@ ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
         ngx_http_agntkey_reply_withdraw(prev);
     }
 
-    refusal = &ngx_http_agntkey_refusals[ctx->reason];
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
 
-    ctx->cache_control = ngx_http_agntkey_reply_push(r, "Cache-Control",
-                                                     &no_store);
+    i = ctx->reason;
+
+    if (ctx->reason == NGX_HTTP_AGNTKEY_MALFORMED
+        && ctx->malformed != NGX_HTTP_AGNTKEY_TOKEN_CHECK)
+    {
+        i = NGX_HTTP_AGNTKEY_REASONS + ctx->malformed
+            - NGX_HTTP_AGNTKEY_TOKEN_PREFIX;
+    }
+
+    answer = &alcf->answers[i];
+
+    ctx->cache_control = ngx_http_agntkey_reply_push(r,
+                                           &ngx_http_agntkey_cache_control,
+                                           &ngx_http_agntkey_no_store);
     if (ctx->cache_control == NULL) {
         return NGX_ERROR;
     }
 
-    if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
-        ctx->retry_after = ngx_http_agntkey_reply_push(r, "Retry-After",
-                                                       &soon);
+    if (answer->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
+        ctx->retry_after = ngx_http_agntkey_reply_push(r,
+                                           &ngx_http_agntkey_retry_after,
+                                           &ngx_http_agntkey_soon);
         if (ctx->retry_after == NULL) {
             return NGX_ERROR;
         }
     }
 
-    if (refusal->error
-        && ngx_http_agntkey_reply_challenge(r, ctx, refusal->error) != NGX_OK)
-    {
-        return NGX_ERROR;
+    if (answer->challenge.len) {
+        ctx->challenge = ngx_http_agntkey_reply_push(r,
+                                           &ngx_http_agntkey_www_authenticate,
+                                           &answer->challenge);
+        if (ctx->challenge == NULL) {
+            return NGX_ERROR;
+        }
+
+        r->headers_out.www_authenticate = ctx->challenge;
     }
 
-    ctx->status = refusal->status;
+    ctx->answer = answer;
 
-    return ctx->status;
+    return answer->status;
 }
 
 
 void
 ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx)
 {
-    ctx->status = 0;
+    ctx->answer = NULL;
 
     if (ctx->challenge) {
         ctx->challenge->hash = 0;
@@ -201,7 +287,7 @@ ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx)
 
 
 static ngx_table_elt_t *
-ngx_http_agntkey_reply_push(ngx_http_request_t *r, char *name,
+ngx_http_agntkey_reply_push(ngx_http_request_t *r, ngx_str_t *name,
     ngx_str_t *value)
 {
     ngx_table_elt_t  *h;
@@ -212,8 +298,7 @@ ngx_http_agntkey_reply_push(ngx_http_request_t *r, char *name,
     }
 
     h->hash = 1;
-    h->key.data = (u_char *) name;
-    h->key.len = ngx_strlen(name);
+    h->key = *name;
     h->value = *value;
     h->lowcase_key = NULL;
 
@@ -226,54 +311,37 @@ ngx_http_agntkey_reply_push(ngx_http_request_t *r, char *name,
 
 
 static ngx_int_t
-ngx_http_agntkey_reply_challenge(ngx_http_request_t *r,
-    ngx_http_agntkey_ctx_t *ctx, char *error)
+ngx_http_agntkey_reply_keep(ngx_conf_t *cf, ngx_str_t *text, u_char *p,
+    u_char *last)
 {
-    size_t                        len;
-    u_char                       *p;
-    ngx_str_t                     value;
-    ngx_uint_t                    scope;
-    ngx_http_agntkey_loc_conf_t  *alcf;
-
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
-
-    scope = (ctx->reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE);
-
-    len = sizeof("Bearer realm=\"\", error=\"\", scope=\"\"") - 1
-          + alcf->realm.len + ngx_strlen(error);
-
-    if (scope) {
-        len += ngx_http_agntkey_reply_scopes_len(alcf);
-    }
-
-    value.data = ngx_pnalloc(r->pool, len);
-    if (value.data == NULL) {
+    text->len = last - p;
+    text->data = ngx_pnalloc(cf->pool, text->len);
+    if (text->data == NULL) {
         return NGX_ERROR;
     }
 
-    p = ngx_sprintf(value.data, "Bearer realm=\"%V\"", &alcf->realm);
-
-    if (*error) {
-        p = ngx_sprintf(p, ", error=\"%s\"", error);
-    }
-
-    if (scope) {
-        p = ngx_cpymem(p, ", scope=\"", sizeof(", scope=\"") - 1);
-        p = ngx_http_agntkey_reply_scopes(p, alcf);
-        *p++ = '"';
-    }
-
-    value.len = p - value.data;
-
-    ctx->challenge = ngx_http_agntkey_reply_push(r, "WWW-Authenticate",
-                                                 &value);
-    if (ctx->challenge == NULL) {
-        return NGX_ERROR;
-    }
-
-    r->headers_out.www_authenticate = ctx->challenge;
+    ngx_memcpy(text->data, p, text->len);
 
     return NGX_OK;
+}
+
+
+static u_char *
+ngx_http_agntkey_reply_challenge(u_char *p, u_char *last, ngx_uint_t reason,
+    ngx_http_agntkey_refusal_t *refusal, ngx_http_agntkey_loc_conf_t *alcf,
+    u_char *scopes)
+{
+    p = ngx_slprintf(p, last, "Bearer realm=\"%V\"", &alcf->realm);
+
+    if (*refusal->error) {
+        p = ngx_slprintf(p, last, ", error=\"%s\"", refusal->error);
+    }
+
+    if (reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE) {
+        p = ngx_slprintf(p, last, ", scope=\"%s\"", scopes);
+    }
+
+    return p;
 }
 
 
@@ -283,6 +351,10 @@ ngx_http_agntkey_reply_scopes_len(ngx_http_agntkey_loc_conf_t *alcf)
     size_t       len;
     ngx_str_t   *scope;
     ngx_uint_t   i;
+
+    if (alcf->scopes == NULL) {
+        return 0;
+    }
 
     len = 0;
     scope = alcf->scopes->elts;
@@ -300,6 +372,10 @@ ngx_http_agntkey_reply_scopes(u_char *p, ngx_http_agntkey_loc_conf_t *alcf)
 {
     ngx_str_t   *scope;
     ngx_uint_t   i;
+
+    if (alcf->scopes == NULL) {
+        return p;
+    }
 
     scope = alcf->scopes->elts;
 
@@ -320,53 +396,49 @@ ngx_http_agntkey_reply_scopes(u_char *p, ngx_http_agntkey_loc_conf_t *alcf)
  * configuration holds no character that JSON would escape.
  */
 
-static ngx_int_t
-ngx_http_agntkey_reply_body(ngx_http_request_t *r,
-    ngx_http_agntkey_ctx_t *ctx)
+static u_char *
+ngx_http_agntkey_reply_body(ngx_conf_t *cf, u_char *p, u_char *last,
+    ngx_uint_t i, ngx_http_agntkey_refusal_t *refusal,
+    ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes)
 {
-    size_t                        len;
-    u_char                       *p, *last;
-    ngx_http_agntkey_loc_conf_t  *alcf;
-    ngx_http_agntkey_refusal_t   *refusal;
+    ngx_str_t                     *code;
+    ngx_http_agntkey_main_conf_t  *amcf;
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
-    refusal = &ngx_http_agntkey_refusals[ctx->reason];
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
 
-    len = NGX_HTTP_AGNTKEY_BODY_MAX;
-
-    if (ctx->reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE) {
-        len += ngx_http_agntkey_reply_scopes_len(alcf);
-    }
-
-    p = ngx_pnalloc(r->pool, len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->body.data = p;
-    last = p + len;
+    code = &ngx_http_agntkey_reasons[refusal - ngx_http_agntkey_refusals];
 
     p = ngx_slprintf(p, last,
                      "{\"type\":\"urn:agntkey:problem:%V\",\"title\":\"%s\","
                      "\"status\":%ui,\"code\":\"%V\",\"detail\":\"",
-                     &ngx_http_agntkey_reasons[ctx->reason], refusal->title,
-                     refusal->status, &ngx_http_agntkey_reasons[ctx->reason]);
+                     code, refusal->title, refusal->status, code);
 
-    switch (ctx->reason) {
+    switch (i) {
 
     case NGX_HTTP_AGNTKEY_MISSING:
         p = ngx_http_agntkey_reply_missing(p, last, alcf);
         break;
 
-    case NGX_HTTP_AGNTKEY_MALFORMED:
-        p = ngx_http_agntkey_reply_malformed(r, p, last, ctx);
-        break;
-
     case NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE:
         p = ngx_slprintf(p, last, "The key is good, but this takes one with "
-                                  "all of these scopes: ");
-        p = ngx_http_agntkey_reply_scopes(p, alcf);
-        *p++ = '.';
+                                  "all of these scopes: %s.", scopes);
+        break;
+
+    case NGX_HTTP_AGNTKEY_REASONS:
+        p = ngx_slprintf(p, last, "A key of this API begins with %V_.",
+                         &amcf->prefix);
+        break;
+
+    case NGX_HTTP_AGNTKEY_REASONS + 1:
+        p = ngx_slprintf(p, last, "A key of this API has %uz characters; "
+                                  "this one was cut off, or something stands "
+                                  "behind it.",
+                         amcf->prefix.len + 1 + NGX_HTTP_AGNTKEY_TAIL_LEN);
+        break;
+
+    case NGX_HTTP_AGNTKEY_REASONS + 2:
+        p = ngx_slprintf(p, last, "Only letters and digits follow %V_ in a "
+                                  "key of this API.", &amcf->prefix);
         break;
 
     default:
@@ -374,11 +446,7 @@ ngx_http_agntkey_reply_body(ngx_http_request_t *r,
         break;
     }
 
-    p = ngx_slprintf(p, last, "\"}" CRLF);
-
-    ctx->body.len = p - ctx->body.data;
-
-    return NGX_OK;
+    return ngx_slprintf(p, last, "\"}" CRLF);
 }
 
 
@@ -424,40 +492,6 @@ ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
 }
 
 
-static u_char *
-ngx_http_agntkey_reply_malformed(ngx_http_request_t *r, u_char *p,
-    u_char *last, ngx_http_agntkey_ctx_t *ctx)
-{
-    ngx_str_t                     *prefix;
-    ngx_http_agntkey_main_conf_t  *amcf;
-
-    amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
-    prefix = &amcf->prefix;
-
-    switch (ctx->malformed) {
-
-    case NGX_HTTP_AGNTKEY_TOKEN_PREFIX:
-        return ngx_slprintf(p, last, "A key of this API begins with %V_.",
-                            prefix);
-
-    case NGX_HTTP_AGNTKEY_TOKEN_LENGTH:
-        return ngx_slprintf(p, last, "A key of this API has %uz characters; "
-                                     "this one was cut off, or something "
-                                     "stands behind it.",
-                            prefix->len + 1 + NGX_HTTP_AGNTKEY_TAIL_LEN);
-
-    case NGX_HTTP_AGNTKEY_TOKEN_ALPHABET:
-        return ngx_slprintf(p, last, "Only letters and digits follow %V_ in a "
-                                     "key of this API.", prefix);
-
-    default:
-        return ngx_slprintf(p, last, "The last 6 characters, which guard "
-                                     "against typing errors, do not fit the "
-                                     "rest.");
-    }
-}
-
-
 static ngx_int_t
 ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
 {
@@ -476,7 +510,10 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
          ctx;
          ctx = ngx_http_agntkey_ctx_previous(ctx))
     {
-        if (ctx->challenge && r->headers_out.status != ctx->status) {
+        if (ctx->challenge
+            && (ctx->answer == NULL
+                || r->headers_out.status != ctx->answer->status))
+        {
             ctx->challenge->hash = 0;
         }
     }
@@ -488,14 +525,10 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
      * elsewhere, so what follows is nginx's own error page.
      */
 
-    if (ctx == NULL || ctx->status == 0
-        || r->headers_out.status != ctx->status)
+    if (ctx == NULL || ctx->answer == NULL
+        || r->headers_out.status != ctx->answer->status)
     {
         return ngx_http_next_header_filter(r);
-    }
-
-    if (ngx_http_agntkey_reply_body(r, ctx) != NGX_OK) {
-        return NGX_ERROR;
     }
 
     ngx_str_set(&r->headers_out.content_type, "application/problem+json");
@@ -507,7 +540,9 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
         r->headers_out.content_length = NULL;
     }
 
-    r->headers_out.content_length_n = ctx->body.len;
+    r->headers_out.content_length_n = ctx->answer->body.len;
+
+    ctx->body_due = 1;
 
     return ngx_http_next_header_filter(r);
 }
@@ -522,9 +557,7 @@ ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
 
-    if (in == NULL || ctx == NULL || ctx->body.data == NULL
-        || r != r->main)
-    {
+    if (in == NULL || ctx == NULL || !ctx->body_due) {
         return ngx_http_next_body_filter(r, in);
     }
 
@@ -533,13 +566,13 @@ ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         return NGX_ERROR;
     }
 
-    b->pos = ctx->body.data;
-    b->last = ctx->body.data + ctx->body.len;
+    b->pos = ctx->answer->body.data;
+    b->last = b->pos + ctx->answer->body.len;
     b->memory = 1;
     b->last_buf = 1;
     b->last_in_chain = 1;
 
-    ctx->body.data = NULL;
+    ctx->body_due = 0;
 
     for ( /* void */ ; in; in = in->next) {
         in->buf->pos = in->buf->last;

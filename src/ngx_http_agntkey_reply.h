@@ -23,7 +23,14 @@ extern ngx_module_t  ngx_http_agntkey_filter_module;
 
 
 /*
- * Sets the headers for ctx->reason, and ctx->status.  Returns that status, to
+ * Makes the answers of a location out of its merged configuration.  Returns
+ * NGX_OK, or NGX_ERROR without memory.
+ */
+ngx_int_t ngx_http_agntkey_reply_prepare(ngx_conf_t *cf,
+    ngx_http_agntkey_loc_conf_t *alcf);
+
+/*
+ * Sets the headers for ctx->reason, and ctx->answer.  Returns the status, to
  * be returned to nginx, or NGX_ERROR without memory.
  */
 ngx_int_t ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,

@@ -31,11 +31,11 @@ use Agntkey::Proxy;
 use Agntkey::Redis;
 
 our @EXPORT = (@Agntkey::Key::EXPORT, @Agntkey::Client::EXPORT, qw(
-    bearer fake_close fake_commands fake_connections fake_invalidate
+    active_connections answer_is ask ask_start bearer count_is fake_close fake_commands fake_connections fake_invalidate
     fake_redis fake_release fake_send fake_stop fake_wait free_port
-    logs_clean proxy redis redis_cmd redis_commands_count redis_restart
+    is_true log_lines log_wait logs_clean proxy redis redis_cmd redis_commands_count redis_restart
     redis_server redis_start redis_stop seed_key seed_workspace test_dir
-    watch_logs
+    wait_until watch_logs
 ));
 
 my $owner = $$;
@@ -270,6 +270,113 @@ sub seed_key {
 sub bearer { return "Authorization: Bearer $_[0]" }
 
 
+# --- asking nginx, and what it is to answer
+
+# ask('one', %opt of http()): GET /t with the key of that label.
+
+sub ask {
+    my ($label, %opt) = @_;
+    return ask_start($label, %opt)->response($opt{timeout});
+}
+
+
+sub ask_start {
+    my ($label, %opt) = @_;
+    my $line = delete $opt{line} // 'GET /t';
+    my @more = ref $opt{headers} ? @{ $opt{headers} } : $opt{headers} // ();
+
+    return http_start($line, %opt,
+                      headers => [bearer(key_for($label)), @more]);
+}
+
+
+# answer_is($response, '401 unknown', $title): the code, the reason behind
+# it, and what belongs to a 503 whatever has caused it.
+
+sub answer_is {
+    my ($res, $want, $title) = @_;
+    my ($code, $reason) = split / /, $want;
+    my $test = Test::Builder->new;
+    my $headers = $res->{headers};
+    my @wrong;
+
+    $reason //= 'store_unavailable' if $code eq '503';
+
+    push @wrong, $res->{timeout} ? 'no answer' : "code \"$res->{code}\""
+        if $res->{code} ne $code;
+
+    push @wrong, "no reason \"$reason\""
+        if defined $reason && $res->{body} !~ /"code":\s*"\Q$reason\E"/;
+
+    if ($code eq '503') {
+        push @wrong, 'no Retry-After'
+            if ($headers->{'retry-after'} // '') !~ /^[1-9]\d*$/;
+        push @wrong, 'a challenge' if exists $headers->{'www-authenticate'};
+    }
+
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    return 1 if $test->ok(!@wrong, $title);
+
+    $test->diag(join ', ', @wrong);
+    $test->diag($res->{raw} =~ s/[^\n -~]//gr);
+    return 0;
+}
+
+
+# For the code of an "init" section, which has no Test::More to hand.
+
+sub is_true {
+    my ($ok, $title, @diag) = @_;
+    my $test = Test::Builder->new;
+
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    $test->ok($ok, $title) or $test->diag(@diag);
+    return $ok;
+}
+
+
+sub count_is {
+    my ($got, $want, $title, @diag) = @_;
+    my $test = Test::Builder->new;
+
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    $test->is_num($got, $want, $title) or $test->diag(@diag);
+    return $got == $want;
+}
+
+
+# Of a location /status with stub_status: all but the one that asks.
+
+sub active_connections {
+    my (%opt) = @_;
+    my $res = http('GET /status', %opt);
+
+    die "no stub_status:\n$res->{raw}"
+        if $res->{body} !~ /^Active connections: (\d+)/;
+    return $1 - 1;
+}
+
+
+# True as soon as the function returns something true, false when it has
+# not within so many seconds.
+
+sub wait_until {
+    my ($seconds, $code) = @_;
+    my $end = time + $seconds;
+
+    for ( ;; ) {
+        my $result = $code->();
+
+        return $result if $result;
+        return 0 if time > $end;
+        select undef, undef, undef, 0.01;
+    }
+}
+
+
 # --- the fake Redis, see Agntkey::Fake
 
 sub fake_redis { return Agntkey::Fake::start(@_) }
@@ -284,6 +391,29 @@ sub fake_invalidate { return Agntkey::Fake::invalidate(@_) }
 
 
 # --- logs
+
+# log_lines(qr/is away/): those lines of the error log of the nginx that runs
+# now; debug lines do not count.
+
+sub log_lines {
+    my ($match, $file) = @_;
+
+    $file //= "$ENV{TEST_NGINX_SERVROOT}/logs/error.log";
+
+    open my $in, '<', $file or return ();
+    return grep { !/ \[debug\] / && /$match/ } <$in>;
+}
+
+
+# log_wait(qr/is back/, 1, 10): true as soon as so many lines are there.
+
+sub log_wait {
+    my ($match, $n, $seconds, $file) = @_;
+
+    return wait_until($seconds // 10,
+                      sub { log_lines($match, $file) >= ($n // 1) });
+}
+
 
 my (%watch, @offences, $log);
 

@@ -1,0 +1,128 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * What the pure files want of nginx beyond its headers, for programs without
+ * an nginx around them.  Each does what its namesake is documented to do:
+ * NGX_ERROR for no digits at all, for anything that is none, and for what
+ * does not fit.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+static int64_t shim_number(u_char *p, size_t n, int base, int64_t max);
+static void shim_crc32_table(void) __attribute__((constructor));
+
+
+uint32_t  ngx_crc32_table256[256];
+
+
+ngx_int_t
+ngx_atoi(u_char *line, size_t n)
+{
+    return shim_number(line, n, 10, NGX_MAX_INT_T_VALUE);
+}
+
+
+off_t
+ngx_atoof(u_char *line, size_t n)
+{
+    return shim_number(line, n, 10, NGX_MAX_OFF_T_VALUE);
+}
+
+
+ngx_int_t
+ngx_hextoi(u_char *line, size_t n)
+{
+    return shim_number(line, n, 16, NGX_MAX_INT_T_VALUE);
+}
+
+
+/* s1 ends after len bytes or with a NUL, whichever is first */
+
+u_char *
+ngx_strnstr(u_char *s1, char *s2, size_t len)
+{
+    u_char  *last;
+    size_t   n;
+
+    n = strlen(s2);
+
+    last = memchr(s1, '\0', len);
+    if (last == NULL) {
+        last = s1 + len;
+    }
+
+    for ( /* void */ ; n <= (size_t) (last - s1); s1++) {
+        if (memcmp(s1, s2, n) == 0) {
+            return s1;
+        }
+    }
+
+    return NULL;
+}
+
+
+static int64_t
+shim_number(u_char *p, size_t n, int base, int64_t max)
+{
+    int      digit;
+    size_t   i;
+    int64_t  value;
+
+    if (n == 0) {
+        return NGX_ERROR;
+    }
+
+    value = 0;
+
+    for (i = 0; i < n; i++) {
+
+        if (p[i] >= '0' && p[i] <= '9') {
+            digit = p[i] - '0';
+
+        } else if (p[i] >= 'a' && p[i] <= 'f') {
+            digit = p[i] - 'a' + 10;
+
+        } else if (p[i] >= 'A' && p[i] <= 'F') {
+            digit = p[i] - 'A' + 10;
+
+        } else {
+            return NGX_ERROR;
+        }
+
+        if (digit >= base || value > (max - digit) / base) {
+            return NGX_ERROR;
+        }
+
+        value = value * base + digit;
+    }
+
+    return value;
+}
+
+
+/*
+ * The table is the remainder of every byte; made here rather than written
+ * down, and the tests compare what comes of it with a CRC without a table.
+ */
+
+static void
+shim_crc32_table(void)
+{
+    uint32_t    r;
+    ngx_uint_t  i, bit;
+
+    for (i = 0; i < 256; i++) {
+        r = i;
+
+        for (bit = 0; bit < 8; bit++) {
+            r = (r & 1) ? (r >> 1) ^ 0xedb88320 : r >> 1;
+        }
+
+        ngx_crc32_table256[i] = r;
+    }
+}
