@@ -369,7 +369,8 @@ ngx_http_agntkey_access_decide(ngx_http_request_t *r,
 
 /*
  * An outage has its own line, once, from whoever sees it.  The rest is what
- * the client did, and its line leaves out the query, where a key may stand.
+ * the client did; of its request the line shows nothing that it wrote, for
+ * any of that may be a key, or pretend to be a line of this log.
  */
 
 static void
@@ -405,10 +406,12 @@ static u_char *
 ngx_http_agntkey_access_log_context(ngx_http_request_t *r,
     ngx_http_request_t *sr, u_char *buf, size_t len)
 {
+    ngx_http_core_loc_conf_t  *clcf;
     ngx_http_core_srv_conf_t  *cscf;
 
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
     cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
 
-    return ngx_snprintf(buf, len, ", server: %V, request: \"%V %V\"",
-                        &cscf->server_name, &r->method_name, &r->uri);
+    return ngx_snprintf(buf, len, ", server: %V, location: \"%V\"",
+                        &cscf->server_name, &clcf->name);
 }

@@ -118,6 +118,13 @@ ngx_http_agntkey_credentials_compile(ngx_conf_t *cf, ngx_str_t *value,
             return NGX_DECLINED;
         }
 
+        if (name.data[0] >= '1' && name.data[0] <= '9') {
+
+            /* a capture, which is no variable with an index */
+
+            return NGX_DECLINED;
+        }
+
         p = end + brace;
 
         source = ngx_array_push(sources);
@@ -304,7 +311,7 @@ ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
 
     for (i = 0; i < sources->nelts; i++) {
 
-        vv = ngx_http_get_indexed_variable(r, source[i].index);
+        vv = ngx_http_get_flushed_variable(r, source[i].index);
         if (vv == NULL) {
             return NGX_ERROR;
         }

@@ -551,7 +551,7 @@ ngx_http_agntkey_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(amcf->redis.timeout, 500);
 
     ngx_conf_init_value(amcf->redis.ssl.verify, 1);
-    ngx_conf_init_value(amcf->redis.ssl.verify_depth, 9);
+    ngx_conf_init_value(amcf->redis.ssl.verify_depth, 1);
 
     if (amcf->redis.ssl.protocols == 0) {
         amcf->redis.ssl.protocols = NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3;

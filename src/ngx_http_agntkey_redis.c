@@ -188,8 +188,10 @@ ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis)
 void
 ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis)
 {
+    /* a worker that starts would sleep over the queue of this turn */
+
     if (redis->state == NGX_HTTP_AGNTKEY_REDIS_DOWN) {
-        ngx_post_event(&redis->post, &ngx_posted_events);
+        ngx_post_event(&redis->post, &ngx_posted_next_events);
     }
 }
 
@@ -528,7 +530,12 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
     redis = c->data;
 
     if (c->close) {
-        ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST,
+
+        /* idle in a worker that is to end, or its time is over: no retries */
+
+        ngx_http_agntkey_redis_down(redis, ngx_queue_empty(&redis->commands)
+                                           ? NGX_HTTP_AGNTKEY_REDIS_LOST
+                                           : NGX_HTTP_AGNTKEY_REDIS_TIMEOUT,
                                     "shutting down", 0);
         return;
     }
@@ -619,6 +626,16 @@ ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
     ok = reply->type == NGX_HTTP_AGNTKEY_RESP_STATUS
          && reply->str.len == ngx_strlen(expected)
          && ngx_strncmp(reply->str.data, expected, reply->str.len) == 0;
+
+    /* while it cannot save, Redis refuses PING like a write, but does read */
+
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
+        && ngx_strcmp(name, "PING") == 0
+        && reply->str.len > 8
+        && ngx_strncmp(reply->str.data, "MISCONF ", 8) == 0)
+    {
+        ok = 1;
+    }
 
     if (!ok && ngx_strcmp(name, "CLIENT") != 0) {
 

@@ -502,19 +502,24 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
     }
 
     /*
-     * A challenge belongs to the status it came with: when "error_page" has
-     * made another of it, the answer is a page, not a refusal.
+     * A challenge, and "try again", belong to the status they came with: when
+     * "error_page" has made another of it, the answer is a page.
      */
 
     for (ctx = ngx_http_agntkey_ctx_find(r);
          ctx;
          ctx = ngx_http_agntkey_ctx_previous(ctx))
     {
-        if (ctx->challenge
-            && (ctx->answer == NULL
-                || r->headers_out.status != ctx->answer->status))
-        {
+        if (ctx->answer && r->headers_out.status == ctx->answer->status) {
+            continue;
+        }
+
+        if (ctx->challenge) {
             ctx->challenge->hash = 0;
+        }
+
+        if (ctx->retry_after) {
+            ctx->retry_after->hash = 0;
         }
     }
 

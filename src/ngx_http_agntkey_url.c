@@ -59,8 +59,6 @@ ngx_http_agntkey_url_parse(ngx_str_t *url, u_char *buf,
         slash = last;
     }
 
-    /* a password may not hold a bare "@", so the first one ends it */
-
     at = ngx_strlchr(p, slash, '@');
 
     if (at) {
@@ -197,6 +195,10 @@ ngx_http_agntkey_url_host(u_char *p, u_char *last, ngx_http_agntkey_url_t *u)
     }
 
     for (p = u->host.data; p < u->host.data + u->host.len; p++) {
+        if (*p == '@') {
+            return "a \"@\" in user or password must be written as \"%40\"";
+        }
+
         if (*p == '?' || *p == '#' || *p == '%') {
             return "invalid host";
         }

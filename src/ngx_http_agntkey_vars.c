@@ -219,9 +219,18 @@ ngx_http_agntkey_vars_status(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     ngx_str_t               *s;
-    ngx_http_agntkey_ctx_t  *ctx;
+    ngx_http_agntkey_ctx_t  *ctx, *prev;
 
     ctx = ngx_http_agntkey_ctx_find(r);
+
+    /* a refusal whose error page was let in is still the refusal */
+
+    for (prev = ctx; prev; prev = ngx_http_agntkey_ctx_previous(prev)) {
+        if (prev->answer) {
+            ctx = prev;
+            break;
+        }
+    }
 
     if (ctx == NULL || !ctx->decided) {
         v->not_found = 1;

@@ -467,7 +467,7 @@ Content-Type: application/problem+json
 !Retry-After
 X-Status: ambiguous
 --- error_log eval
-qr{\[info\] .* agntkey: key refused: ambiguous, .*"GET /query"}
+qr{\[info\] .* agntkey: key refused: ambiguous, .*location: "/query"}
 
 
 
@@ -523,7 +523,7 @@ some text
 --- response_headers
 Cache-Control: no-store
 --- error_log eval
-qr{agntkey: key refused: missing, .*"POST /v1"}
+qr{agntkey: key refused: missing, .*location: "/v1"}
 
 
 

@@ -412,15 +412,16 @@ test_characters(void)
         size_t   place;
 
         for (place = 0; place < 3; place++) {
-            memcpy(text, "ab", place);
-            len = place + test_encode(c, text + place);
-            memcpy(text + len, "ab" + place, 2 - place);
-            len += 2 - place;
+            memset(text, 'a', sizeof(text));
+            len = test_encode(c, text + place) + 2;
 
             tap_int(test_name(text, len), c >= 0x20 && c < 0x7f,
                     "U+%04X at %lu", c, (unsigned long) place);
         }
     }
+
+    tap_int(test_name("a\nb", 3), 0, "LF");
+    tap_int(test_name("a\0b", 3), 0, "NUL");
 
     tap_int(test_name("a\r\nX-Workspace: b", 17), 0, "CR LF");
 }
@@ -737,6 +738,10 @@ test_has_scope(void)
     };
 
     tap_case("a scope is held when it is one of the list, whole");
+
+    ngx_str_null(&scopes);
+    scope = tap_text("read");
+    tap_int(ngx_http_agntkey_record_has_scope(&scopes, &scope), 0, "no list");
 
     for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
         scopes = tap_text(tests[i].scopes);

@@ -145,7 +145,7 @@ test_bad(void)
     ngx_uint_t               i;
     ngx_http_agntkey_url_t   u;
 
-    /* and a word that the text must have */
+    /* and a word that the text must have, "" for any */
 
     static struct {
         char  *url;
@@ -236,6 +236,12 @@ test_bad(void)
         { "redis://u:XyZ/x@h", "%2F" },
         { "redis://u/x:XyZ@h", "%2F" },
         { "redis://u:/XyZ@h:6379/1", "%2F" },
+
+        { "redis://u:XyZ@x@h", "%40" },
+        { "redis://u:x@XyZ@h:6379/1", "%40" },
+        { "redis://u@x:XyZ@h", "" },
+        { "redis://u:x@h:XyZ@h", "invalid port" },
+        { "redis://u:x@[XyZ@h]", "%40" },
 
         { "redis://u:XyZ%@h", "password" },
         { "redis://u:XyZ%4@h", "password" },
@@ -449,6 +455,9 @@ test_noise(void)
         if (err == NULL) {
             good++;
 
+            tap_ok(memchr(u.host.data, '@', u.host.len) == NULL
+                   || u.unix_socket, "\"@\" in the host of \"%s\"",
+                   url.data);
             tap_ok(u.host.len > 0 && u.host.data >= url.data
                    && u.host.data + u.host.len <= url.data + len,
                    "host of \"%s\"", url.data);

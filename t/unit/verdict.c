@@ -305,6 +305,10 @@ test_empty(void)
             NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE, "empty");
     tap_int(test_verdict(&rec, none, none), NGX_HTTP_AGNTKEY_OK, "no rule");
 
+    ngx_str_null(&rec.scopes);
+    tap_int(test_verdict(&rec, none, read),
+            NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE, "absent");
+
     rec.scopes = tap_text("read");
     tap_int(test_verdict(&rec, none, read), NGX_HTTP_AGNTKEY_OK, "read");
 }

@@ -393,7 +393,7 @@ sub fake_invalidate { return Agntkey::Fake::invalidate(@_) }
 # --- logs
 
 # log_lines(qr/is away/): those lines of the error log of the nginx that runs
-# now; debug lines do not count.
+# now; debug messages, of more than one line some, do not count.
 
 sub log_lines {
     my ($match, $file) = @_;
@@ -401,7 +401,7 @@ sub log_lines {
     $file //= "$ENV{TEST_NGINX_SERVROOT}/logs/error.log";
 
     open my $in, '<', $file or return ();
-    return grep { !/ \[debug\] / && /$match/ } <$in>;
+    return grep { m{^\d+/\d\d/\d\d [\d:]+ \[(?!debug)} && /$match/ } <$in>;
 }
 
 
