@@ -4,6 +4,9 @@ BUILD_DIR ?= build
 NGINX_SRC ?=
 PORT ?=
 
+# where Debian has nginx, and plain users do not look
+export PATH := $(PATH):/usr/sbin:/sbin
+
 export BUILD_DIR NGINX_SRC PORT
 
 # what the module is built from, what it runs with, what tests it
