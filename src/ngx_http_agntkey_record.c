@@ -131,6 +131,10 @@ ngx_http_agntkey_record_has_scope(ngx_str_t *scopes, ngx_str_t *scope)
 {
     u_char  *p, *end, *last;
 
+    if (scopes->len == 0) {
+        return 0;
+    }
+
     p = scopes->data;
     last = p + scopes->len;
 
@@ -218,6 +222,10 @@ ngx_http_agntkey_record_name_valid(ngx_str_t *name)
     uint32_t     c;
     ngx_uint_t   n;
 
+    if (name->len == 0) {
+        return 0;
+    }
+
     p = name->data;
     last = p + name->len;
 
@@ -230,7 +238,7 @@ ngx_http_agntkey_record_name_valid(ngx_str_t *name)
         }
     }
 
-    return n > 0 && n <= NGX_HTTP_AGNTKEY_NAME_MAX;
+    return n <= NGX_HTTP_AGNTKEY_NAME_MAX;
 }
 
 

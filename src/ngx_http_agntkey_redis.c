@@ -72,7 +72,7 @@ struct ngx_http_agntkey_redis_s {
 
     ngx_uint_t                        failures;
     ngx_msec_t                        away_since;
-    u_char                            cause[NGX_HTTP_AGNTKEY_REDIS_TEXT];
+    uint64_t                          causes;    /* already named, hashed */
     unsigned                          away:1;
 };
 
@@ -99,6 +99,8 @@ static ngx_int_t ngx_http_agntkey_redis_answer(
 static void ngx_http_agntkey_redis_ready(ngx_http_agntkey_redis_t *redis);
 static void ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_e rc, const char *cause, ngx_err_t err);
+static void ngx_http_agntkey_redis_fail(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_e rc);
 static void ngx_http_agntkey_redis_close(ngx_http_agntkey_redis_t *redis);
 static void ngx_http_agntkey_redis_retry(ngx_http_agntkey_redis_t *redis);
 static void ngx_http_agntkey_redis_report(ngx_http_agntkey_redis_t *redis,
@@ -341,11 +343,16 @@ ngx_http_agntkey_redis_timer_handler(ngx_event_t *ev)
         return;
     }
 
-    ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_TIMEOUT,
-                                redis->state == NGX_HTTP_AGNTKEY_REDIS_READY
-                                ? "no reply in time"
-                                : "no connection in time",
-                                0);
+    if (redis->state == NGX_HTTP_AGNTKEY_REDIS_READY) {
+        ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_TIMEOUT,
+                                    "no reply in time", 0);
+        return;
+    }
+
+    /* the attempt has a time of its own, and may still succeed */
+
+    ngx_http_agntkey_redis_report(redis, "no connection in time", 0);
+    ngx_http_agntkey_redis_fail(redis, NGX_HTTP_AGNTKEY_REDIS_UNSENT);
 }
 
 
@@ -748,13 +755,9 @@ static void
 ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_e rc, const char *cause, ngx_err_t err)
 {
-    uint64_t                       sent;
-    ngx_uint_t                     quiet, established;
-    ngx_queue_t                    lost, *q;
-    ngx_http_agntkey_redis_cmd_t  *cmd;
+    ngx_uint_t  quiet, established;
 
     established = (redis->state == NGX_HTTP_AGNTKEY_REDIS_READY);
-    sent = redis->sent;
 
     /* Redis ends connections that idle, and an old worker ends its own */
 
@@ -771,6 +774,38 @@ ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
                       &redis->conf->peer.name, cause);
     }
 
+    ngx_http_agntkey_redis_close(redis);
+
+    if (!quiet) {
+        ngx_http_agntkey_redis_retry(redis);
+    }
+
+    ngx_http_agntkey_redis_fail(redis, rc);
+}
+
+
+/*
+ * Ends all that waits: with rc what was sent, with UNSENT, and for good, what
+ * was not.  Handlers may send anew, which is a matter of the next connection,
+ * so nobody relies on anything after this.
+ */
+
+static void
+ngx_http_agntkey_redis_fail(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_e rc)
+{
+    uint64_t                       sent;
+    ngx_queue_t                    lost, *q;
+    ngx_http_agntkey_redis_cmd_t  *cmd;
+
+    sent = redis->sent;
+
+    redis->sent = 0;
+    redis->out.pos = redis->out.start;
+    redis->out.last = redis->out.start;
+
+    redis->timer.cancelable = 1;
+
     ngx_queue_init(&lost);
 
     if (!ngx_queue_empty(&redis->commands)) {
@@ -778,14 +813,6 @@ ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
         ngx_queue_init(&redis->commands);
         redis->ncommands = 0;
     }
-
-    ngx_http_agntkey_redis_close(redis);
-
-    if (!quiet) {
-        ngx_http_agntkey_redis_retry(redis);
-    }
-
-    /* last, because they may send again */
 
     while (!ngx_queue_empty(&lost)) {
         q = ngx_queue_head(&lost);
@@ -812,12 +839,6 @@ ngx_http_agntkey_redis_close(ngx_http_agntkey_redis_t *redis)
     ngx_http_agntkey_resp_destroy(redis->resp);
     redis->resp = NULL;
 
-    redis->out.pos = redis->out.start;
-    redis->out.last = redis->out.start;
-    redis->sent = 0;
-
-    redis->timer.cancelable = 1;
-
     if (redis->pace.timer_set) {
         ngx_del_timer(&redis->pace);
     }
@@ -841,7 +862,7 @@ ngx_http_agntkey_redis_retry(ngx_http_agntkey_redis_t *redis)
         return;
     }
 
-    shift = ngx_min(redis->failures, 16);
+    shift = ngx_min(redis->failures - 1, 16);
 
     pause = ngx_min((ngx_msec_t) NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MIN << shift,
                     NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MAX);
@@ -851,26 +872,31 @@ ngx_http_agntkey_redis_retry(ngx_http_agntkey_redis_t *redis)
 }
 
 
-/* One line when Redis goes away, and one whenever the reason changes. */
+/*
+ * One line when Redis goes away, and one for each other reason that comes up
+ * until it is back: never one for each attempt, even if reasons alternate.
+ */
 
 static void
 ngx_http_agntkey_redis_report(ngx_http_agntkey_redis_t *redis,
     const char *cause, ngx_err_t err)
 {
-    u_char  text[NGX_HTTP_AGNTKEY_REDIS_TEXT];
+    uint64_t  bit;
 
-    *ngx_snprintf(text, sizeof(text) - 1, "%d %s", err, cause) = '\0';
-
-    if (redis->away && ngx_strcmp(text, redis->cause) == 0) {
-        return;
-    }
-
-    ngx_memcpy(redis->cause, text, sizeof(text));
+    bit = (uint64_t) 1 << ((ngx_crc32_short((u_char *) cause,
+                                            ngx_strlen(cause)) + err) % 64);
 
     if (!redis->away) {
         redis->away = 1;
         redis->away_since = ngx_current_msec;
+        redis->causes = 0;
     }
+
+    if (redis->causes & bit) {
+        return;
+    }
+
+    redis->causes |= bit;
 
     ngx_log_error(NGX_LOG_ERR, redis->log, err,
                   "agntkey: Redis \"%V\" is away: %s",

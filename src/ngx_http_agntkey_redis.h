@@ -30,8 +30,8 @@
 #define NGX_HTTP_AGNTKEY_REDIS_QUEUE         16384
 #define NGX_HTTP_AGNTKEY_REDIS_BUFFER        (8 * 1024 * 1024)
 
-/* between attempts, ms: doubled from min to max, then a random half off */
-#define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MIN   100
+/* between attempts, ms: doubled from min to max, less a random half at most */
+#define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MIN   200
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MAX   2000
 
 

@@ -7,8 +7,11 @@
 #include "ngx_http_agntkey_reply.h"
 
 
-/* the longest body without the scopes, which stand in it once */
+/* the longest body or challenge, but for what the configuration puts in */
 #define NGX_HTTP_AGNTKEY_BODY_MAX      1024
+
+/* "in the query, as %V=<key>, or " */
+#define NGX_HTTP_AGNTKEY_SOURCE_MAX    48
 
 
 typedef struct {
@@ -26,7 +29,7 @@ static ngx_int_t ngx_http_agntkey_reply_keep(ngx_conf_t *cf, ngx_str_t *text,
 static u_char *ngx_http_agntkey_reply_challenge(u_char *p, u_char *last,
     ngx_uint_t reason, ngx_http_agntkey_refusal_t *refusal,
     ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes);
-static size_t ngx_http_agntkey_reply_scopes_len(
+static size_t ngx_http_agntkey_reply_room(
     ngx_http_agntkey_loc_conf_t *alcf);
 static u_char *ngx_http_agntkey_reply_scopes(u_char *p,
     ngx_http_agntkey_loc_conf_t *alcf);
@@ -155,8 +158,7 @@ ngx_http_agntkey_reply_prepare(ngx_conf_t *cf,
     ngx_http_agntkey_answer_t     *answer;
     ngx_http_agntkey_refusal_t    *refusal;
 
-    size = ngx_http_agntkey_reply_scopes_len(alcf) + alcf->realm.len
-           + NGX_HTTP_AGNTKEY_BODY_MAX;
+    size = ngx_http_agntkey_reply_room(alcf);
 
     buf = ngx_pnalloc(cf->temp_pool, size);
     scopes = ngx_pnalloc(cf->temp_pool, size);
@@ -346,21 +348,29 @@ ngx_http_agntkey_reply_challenge(u_char *p, u_char *last, ngx_uint_t reason,
 
 
 static size_t
-ngx_http_agntkey_reply_scopes_len(ngx_http_agntkey_loc_conf_t *alcf)
+ngx_http_agntkey_reply_room(ngx_http_agntkey_loc_conf_t *alcf)
 {
-    size_t       len;
-    ngx_str_t   *scope;
-    ngx_uint_t   i;
+    size_t                      len;
+    ngx_str_t                  *scope;
+    ngx_uint_t                  i;
+    ngx_http_agntkey_source_t  *source;
 
-    if (alcf->scopes == NULL) {
-        return 0;
+    len = NGX_HTTP_AGNTKEY_BODY_MAX + alcf->realm.len;
+
+    if (alcf->scopes) {
+        scope = alcf->scopes->elts;
+
+        for (i = 0; i < alcf->scopes->nelts; i++) {
+            len += scope[i].len + 1;
+        }
     }
 
-    len = 0;
-    scope = alcf->scopes->elts;
+    if (alcf->sources) {
+        source = alcf->sources->elts;
 
-    for (i = 0; i < alcf->scopes->nelts; i++) {
-        len += scope[i].len + 1;
+        for (i = 0; i < alcf->sources->nelts; i++) {
+            len += source[i].name.len + NGX_HTTP_AGNTKEY_SOURCE_MAX;
+        }
     }
 
     return len;
@@ -455,40 +465,59 @@ ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
     ngx_http_agntkey_loc_conf_t *alcf)
 {
     u_char                     *end;
+    ngx_uint_t                  i;
     ngx_http_agntkey_source_t  *source;
 
-    if (alcf->sources == NULL && alcf->token == NULL) {
-        return ngx_slprintf(p, last, "Send your key in the header "
+    if (alcf->token) {
+        return ngx_slprintf(p, last, "Send your key where this API expects "
+                                     "it.");
+    }
+
+    p = ngx_slprintf(p, last, "Send your key ");
+
+    if (alcf->sources == NULL) {
+        return ngx_slprintf(p, last, "in the header "
                                      "Authorization: Bearer <key>.");
     }
 
-    source = alcf->sources ? alcf->sources->elts : NULL;
+    source = alcf->sources->elts;
 
-    if (source && source->from == NGX_HTTP_AGNTKEY_FROM_HEADER) {
-        p = ngx_slprintf(p, last, "Send your key in the header ");
+    for (i = 0; i < alcf->sources->nelts; i++) {
 
-        end = ngx_slprintf(p, last, "%V", &source->name);
-
-        for ( /* void */ ; p < end; p++) {
-            if (*p == '_') {
-                *p = '-';
-            }
+        if (i) {
+            p = ngx_slprintf(p, last, ", or ");
         }
 
-        return ngx_slprintf(p, last, ".");
+        switch (source[i].from) {
+
+        case NGX_HTTP_AGNTKEY_FROM_HEADER:
+            p = ngx_slprintf(p, last, "in the header ");
+            end = ngx_slprintf(p, last, "%V", &source[i].name);
+
+            for ( /* void */ ; p < end; p++) {
+                if (*p == '_') {
+                    *p = '-';
+                }
+            }
+
+            break;
+
+        case NGX_HTTP_AGNTKEY_FROM_ARG:
+            p = ngx_slprintf(p, last, "in the query, as %V=<key>",
+                             &source[i].name);
+            break;
+
+        case NGX_HTTP_AGNTKEY_FROM_COOKIE:
+            p = ngx_slprintf(p, last, "in the cookie %V", &source[i].name);
+            break;
+
+        default:
+            p = ngx_slprintf(p, last, "where this API expects it");
+            break;
+        }
     }
 
-    if (source && source->from == NGX_HTTP_AGNTKEY_FROM_ARG) {
-        return ngx_slprintf(p, last, "Send your key in the query, as %V=<key>.",
-                            &source->name);
-    }
-
-    if (source && source->from == NGX_HTTP_AGNTKEY_FROM_COOKIE) {
-        return ngx_slprintf(p, last, "Send your key in the cookie %V.",
-                            &source->name);
-    }
-
-    return ngx_slprintf(p, last, "Send your key where this API expects it.");
+    return ngx_slprintf(p, last, ".");
 }
 
 

@@ -11,6 +11,9 @@
 
 #define NGX_HTTP_AGNTKEY_RESP_ARGS   32
 
+/* "$", a length and two line ends around a string */
+#define NGX_HTTP_AGNTKEY_RESP_FRAME  32
+
 #if (HIREDIS_MAJOR >= 1)
 typedef size_t  ngx_http_agntkey_resp_count_t;
 #else
@@ -98,6 +101,10 @@ ngx_int_t
 ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp, u_char *buf,
     size_t len)
 {
+    if (resp->error) {
+        return NGX_ERROR;
+    }
+
     if (redisReaderFeed(resp->reader, (char *) buf, len) != REDIS_OK) {
         return NGX_ERROR;
     }
@@ -115,6 +122,10 @@ ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
 
     reader = resp->reader;
 
+    if (resp->error) {
+        return NGX_ERROR;
+    }
+
     if (redisReaderGetReply(reader, &p) != REDIS_OK) {
         return NGX_ERROR;
     }
@@ -128,7 +139,9 @@ ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
 
     /* one string that never ends is not seen by the functions below */
 
-    if (reader->len - reader->pos > NGX_HTTP_AGNTKEY_RESP_BYTES) {
+    if (reader->len - reader->pos
+        > NGX_HTTP_AGNTKEY_RESP_BYTES + NGX_HTTP_AGNTKEY_RESP_FRAME)
+    {
         resp->error = "reply too long";
         return NGX_ERROR;
     }
@@ -333,7 +346,7 @@ ngx_http_agntkey_resp_create_array(const redisReadTask *task,
 
     count = (size_t) n;
 
-    if (n < 0 || count > NGX_HTTP_AGNTKEY_RESP_ELEMENTS) {
+    if (count > NGX_HTTP_AGNTKEY_RESP_ELEMENTS) {
         resp->error = "reply too large";
         return NULL;
     }
@@ -371,6 +384,16 @@ ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
 static void *
 ngx_http_agntkey_resp_create_nil(const redisReadTask *task)
 {
+    ngx_http_agntkey_resp_t  *resp;
+
+    /* "_" of RESP3; in RESP2 a string or an array is nil */
+
+    if (task->type == REDIS_REPLY_NIL) {
+        resp = task->privdata;
+        resp->error = "not RESP2";
+        return NULL;
+    }
+
     return ngx_http_agntkey_resp_create_reply(task,
                                               NGX_HTTP_AGNTKEY_RESP_NIL, 0);
 }

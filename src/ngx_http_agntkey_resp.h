@@ -19,7 +19,8 @@
 /*
  * What one reply may hold.  A page of 100 keys with the longest names and
  * scopes takes about 300 KB and 1,000 elements; the rest is head-room.
- * Without these bounds 12 bytes ("*4294967295\r\n") ask for 34 GB.
+ * The array itself is one of the elements.  Without these bounds 13 bytes
+ * ("*2147483647\r\n") ask for 17 GB.
  */
 #define NGX_HTTP_AGNTKEY_RESP_ELEMENTS   16384
 #define NGX_HTTP_AGNTKEY_RESP_BYTES      (1024 * 1024)

@@ -13,8 +13,8 @@ use Test::Nginx::Socket 'no_plan';
 redis_start();
 
 our $long = 'l' . '0' x 30 . 'g';
-our @prefixes = ('agnt', 'acme', 'a', '0', 'acme_live', 'acme-live', 'ac_', 'ACME',
-                 $long);
+our @prefixes = ('agnt', 'acme', 'a', '0', 'acme_live', 'acme-live',
+                 'ac_', 'ACME', $long);
 
 sub key { key_for("of $_[0]", prefix => $_[0]) }
 

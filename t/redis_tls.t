@@ -189,38 +189,25 @@ GET /open
 
 
 
-=== TEST 11: a depth that the chain exceeds: 503
---- http_config
-agntkey_redis rediss://127.0.0.1:$TEST_NGINX_PROXY_PORT;
-agntkey_redis_ssl_trusted_certificate $TEST_NGINX_STRANGER_CA;
-agntkey_redis_ssl_verify_depth 0;
---- config eval: $::config
---- post_setup_server_root
-$::proxy = proxy(to => $ENV{TEST_NGINX_REDIS_TLS_PORT});
---- init
-main::fails('(?:unable to|self.signed|certificate)');
-$::proxy->stop;
---- request
-GET /open
-
-
-
-=== TEST 12: a server that wants a certificate has none: 503, then 200
+=== TEST 11: a server that wants a certificate has none: 503, then 200
 --- http_config eval: $::ip . $::ca
 --- config eval: $::config
 --- post_setup_server_root
 redis_cmd('CONFIG', 'SET', 'tls-auth-clients', 'yes');
 --- init
-main::fails('.');
+main::fails('(?:write failed|read failed|closed by the other side|TLS)');
 redis_cmd('CONFIG', 'SET', 'tls-auth-clients', 'optional');
 is_true(log_wait(qr/is back/), 'it is back');
 main::works();
 --- request
 GET /open
+--- error_log eval
+# how nginx itself says it depends on when the alert comes
+qr/\[error\]|\[crit\]/
 
 
 
-=== TEST 13: a server that wants a certificate gets it: 200
+=== TEST 12: a server that wants a certificate gets it: 200
 --- http_config eval
 $::ip . $::ca
 . "agntkey_redis_ssl_certificate $ENV{TEST_NGINX_REDIS_CLIENT_CERT};\n"
@@ -238,7 +225,7 @@ GET /open
 
 
 
-=== TEST 14: a server that wants a certificate gets a stranger's: 503
+=== TEST 13: a server that wants a certificate gets a stranger's: 503
 --- http_config eval
 $::ip . $::ca
 . "agntkey_redis_ssl_certificate $ENV{TEST_NGINX_STRANGER_CERT};\n"
@@ -247,14 +234,17 @@ $::ip . $::ca
 --- post_setup_server_root
 redis_cmd('CONFIG', 'SET', 'tls-auth-clients', 'yes');
 --- init
-main::fails('.');
+main::fails('(?:write failed|read failed|closed by the other side|TLS)');
 redis_cmd('CONFIG', 'SET', 'tls-auth-clients', 'optional');
 --- request
 GET /open
+--- error_log eval
+# how nginx itself says it depends on when the alert comes
+qr/\[error\]|\[crit\]/
 
 
 
-=== TEST 15: a protocol that both speak: 200
+=== TEST 14: a protocol that both speak: 200
 --- http_config eval
 $::ip . $::ca . "agntkey_redis_ssl_protocols TLSv1.2;\n"
 --- config eval: $::config
@@ -267,7 +257,7 @@ GET /open
 
 
 
-=== TEST 16: no protocol that both speak: 503, then 200
+=== TEST 15: no protocol that both speak: 503, then 200
 --- http_config eval
 $::ip . $::ca . "agntkey_redis_ssl_protocols TLSv1.2;\n"
 --- config eval: $::config
@@ -283,19 +273,19 @@ GET /open
 
 
 
-=== TEST 17: TLS to a port that speaks none: 503, never a hang
+=== TEST 16: TLS to a port that speaks none: 503, never a hang
 --- http_config eval
 'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_REDIS_PORT;'
 . "agntkey_redis_connect_timeout 300ms;" . $::ca
 --- config eval: $::config
 --- init
-main::fails('(?:no connection in time|TLS handshake failed|.*)');
+main::fails('(?:no connection in time|TLS handshake failed)');
 --- request
 GET /open
 
 
 
-=== TEST 18: no TLS to a port that speaks it: 503, never a hang
+=== TEST 17: no TLS to a port that speaks it: 503, never a hang
 --- http_config
 agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_TLS_PORT;
 --- config eval: $::config
@@ -306,7 +296,7 @@ GET /open
 
 
 
-=== TEST 19: a server that never says a word of TLS: 503 in time
+=== TEST 18: a server that never says a word of TLS: 503 in time
 --- http_config eval
 'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_FAKE_PORT;'
 . "agntkey_redis_connect_timeout 300ms;" . $::ca
@@ -320,7 +310,7 @@ GET /open
 
 
 
-=== TEST 20: a server that talks nonsense instead of TLS: 503
+=== TEST 19: a server that talks nonsense instead of TLS: 503
 --- http_config eval
 'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_FAKE_PORT;' . $::ca
 --- config eval: $::config
@@ -333,7 +323,7 @@ GET /open
 
 
 
-=== TEST 21: connections are reset inside TLS: 503, then 200
+=== TEST 20: connections are reset inside TLS: 503, then 200
 --- http_config eval
 'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_PROXY_PORT;' . $::ca
 --- config eval: $::config
@@ -360,7 +350,7 @@ GET /open
 
 
 
-=== TEST 22: Redis hangs behind TLS: 503 at the timeout, then 200
+=== TEST 21: Redis hangs behind TLS: 503 at the timeout, then 200
 --- http_config eval: $::ip . $::ca
 --- config eval: $::config
 --- init

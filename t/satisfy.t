@@ -86,6 +86,14 @@ our $config = <<'_EOC_';
             agntkey on;
         }
 
+        location /any_off {
+            satisfy any;
+            agntkey off;
+            location /any_off/deny { deny all; }
+            location /any_off/basic { auth_basic users; }
+            location /any_off/request { auth_request /says/403; }
+        }
+
         location /delay {
             agntkey on;
             auth_delay 300ms;
@@ -100,7 +108,8 @@ our $config = <<'_EOC_';
 _EOC_
 
 our $user_files = join('', map { ">>> $_\nhello\n" }
-                       qw(plain any_plain delay any_delay))
+                       qw(plain any_plain delay any_delay any_off/deny
+                          any_off/basic any_off/request))
                   . ">>> users\nuser:{PLAIN}pass\n";
 
 sub path {
@@ -401,6 +410,24 @@ Cache-Control: no-store
 Content-Type: application/problem+json
 --- error_log
 agntkey: key refused: missing
+
+
+
+=== satisfy any: what is switched off has no say
+--- http_config eval: $::http_config
+--- user_files eval: $::user_files
+--- config eval: $::config
+--- request eval
+[map { "GET /any_off/$_" } qw(deny basic request)]
+--- more_headers eval
+'X-API-Key: ' . key_for('one')
+--- error_code eval
+[403, 401, 403]
+--- response_headers eval
+["!WWW-Authenticate\nX-Status:", 'WWW-Authenticate: Basic realm="users"',
+ "!WWW-Authenticate\nX-Status:"]
+--- no_error_log eval
+qr/agntkey: key/
 
 
 

@@ -370,6 +370,8 @@ test_garbage(void)
         char    *data;
         size_t   len;
     } resp3[] = {
+        { test_bytes("_\r\n") },
+        { test_bytes("*1\r\n_\r\n") },
         { test_bytes("#t\r\n") },
         { test_bytes("#f\r\n") },
         { test_bytes(",1.5\r\n") },
@@ -393,12 +395,6 @@ test_garbage(void)
         c = (u_char) n;
 
         if (c && strchr("+-:$*", c)) {
-            continue;
-        }
-
-        /* "_" is a nil of RESP3, which a hiredis that knows it reads */
-
-        if (c == '_') {
             continue;
         }
 
@@ -450,6 +446,11 @@ test_after_error(void)
     ngx_http_agntkey_resp_t   *resp;
     ngx_http_agntkey_reply_t  *reply;
 
+    u_char                    *buf;
+    size_t                     len;
+    test_result_t              whole, parts;
+    char                       head[32];
+
     static struct {
         char    *data;
         size_t   len;
@@ -485,6 +486,47 @@ test_after_error(void)
 
         ngx_http_agntkey_resp_destroy(resp);
         test_end("after an error");
+    }
+
+    tap_case("what was given up stays so, even when its end comes");
+
+    buf = malloc(2000000);
+    if (buf == NULL) {
+        tap_ok(0, "no memory");
+        return;
+    }
+
+    memset(buf, 'x', 2000000);
+    buf[0] = '+';
+
+    test_begin();
+    resp = ngx_http_agntkey_resp_create();
+    tap_int(ngx_http_agntkey_resp_feed(resp, buf, 2000000), NGX_OK, "feed");
+    tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_ERROR, "next");
+    tap_int(ngx_http_agntkey_resp_feed(resp, (u_char *) "\r\n+OK\r\n", 7),
+            NGX_ERROR, "feed after the error");
+    tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_ERROR,
+            "next after the error");
+    ngx_http_agntkey_resp_destroy(resp);
+    test_end("after a reply that is too long");
+
+    __real_free(buf);
+
+    tap_case("at the bound, too, it does not matter how the bytes come");
+
+    for (len = 1048540; len < 1048600; len++) {
+        sprintf(head, "$%lu\r\n", (unsigned long) len);
+
+        test_repeat(&whole, head, "x", len, "\r\n", 4000000);
+        test_repeat(&parts, head, "x", len, "\r\n",
+                    strlen(head) + len + 1);
+
+        tap_int(whole.replies, len < NGX_HTTP_AGNTKEY_RESP_BYTES,
+                "%lu bytes", (unsigned long) len);
+        tap_int(parts.replies, whole.replies, "%lu bytes in parts",
+                (unsigned long) len);
+        tap_int(parts.rc, whole.rc, "%lu bytes in parts",
+                (unsigned long) len);
     }
 }
 

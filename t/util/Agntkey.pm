@@ -123,6 +123,7 @@ END {
     if ($$ == $owner && defined $dir) {
         local ($?, $!);
 
+        Agntkey::Nginx::stop_all() if Agntkey::Nginx->can('stop_all');
         $_->stop for grep { defined } $redis;
         fake_stop();
 
@@ -423,8 +424,11 @@ my (%watch, @offences, $log);
 # have no key in it; what "strip" matches does not count at all, such as
 # the request that nginx itself adds to a line.
 
+sub watch { %watch = @_ }
+
+
 sub watch_logs {
-    %watch = @_;
+    watch(@_);
     Test::Nginx::Socket::add_test_cleanup_handler(\&read_logs);
 }
 
@@ -435,10 +439,16 @@ sub watch_logs {
 sub read_logs {
     my ($block) = @_;
 
+    open_logs($block->name, Test::Nginx::Socket::server_root());
+}
+
+
+sub open_logs {
+    my ($name, $root) = @_;
+
     finish_log();
 
-    my $root = Test::Nginx::Socket::server_root();
-    $log = { name => $block->name, files => [] };
+    $log = { name => $name, files => [] };
 
     for my $file (glob "$root/logs/*") {
         next if $file =~ /\.pid$/ || !-f $file;
@@ -488,7 +498,7 @@ sub scan_log {
 sub logs_clean {
     my $test = Test::Builder->new;
 
-    stop_last_nginx();
+    stop_last_nginx() if Test::Nginx::Socket->can('server_root');
     finish_log();
 
     $test->ok(!@offences, 'no alert, sanitizer report or key in any log');
