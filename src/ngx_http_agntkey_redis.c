@@ -10,6 +10,9 @@
 #define NGX_HTTP_AGNTKEY_REDIS_READ    16384
 #define NGX_HTTP_AGNTKEY_REDIS_TEXT    128
 
+/* of the buffer of commands, bytes, when it is empty */
+#define NGX_HTTP_AGNTKEY_REDIS_KEEP    65536
+
 
 typedef enum {
     NGX_HTTP_AGNTKEY_REDIS_DOWN = 0,
@@ -79,6 +82,7 @@ struct ngx_http_agntkey_redis_s {
 
 static ngx_int_t ngx_http_agntkey_redis_append(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes);
+static void ngx_http_agntkey_redis_empty(ngx_http_agntkey_redis_t *redis);
 static void ngx_http_agntkey_redis_post_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_redis_timer_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_redis_pace_handler(ngx_event_t *ev);
@@ -287,6 +291,26 @@ ngx_http_agntkey_redis_append(ngx_http_agntkey_redis_t *redis,
 }
 
 
+/* What a bad moment has blown up is given back. */
+
+static void
+ngx_http_agntkey_redis_empty(ngx_http_agntkey_redis_t *redis)
+{
+    ngx_buf_t  *b;
+
+    b = &redis->out;
+
+    if (b->end - b->start > NGX_HTTP_AGNTKEY_REDIS_KEEP) {
+        ngx_free(b->start);
+        b->start = NULL;
+        b->end = NULL;
+    }
+
+    b->pos = b->start;
+    b->last = b->start;
+}
+
+
 static void
 ngx_http_agntkey_redis_post_handler(ngx_event_t *ev)
 {
@@ -479,8 +503,7 @@ ngx_http_agntkey_redis_flush(ngx_http_agntkey_redis_t *redis)
         redis->sent += n;
 
         if (b->pos == b->last) {
-            b->pos = b->start;
-            b->last = b->start;
+            ngx_http_agntkey_redis_empty(redis);
         }
     }
 }
@@ -801,8 +824,7 @@ ngx_http_agntkey_redis_fail(ngx_http_agntkey_redis_t *redis,
     sent = redis->sent;
 
     redis->sent = 0;
-    redis->out.pos = redis->out.start;
-    redis->out.last = redis->out.start;
+    ngx_http_agntkey_redis_empty(redis);
 
     redis->timer.cancelable = 1;
 
