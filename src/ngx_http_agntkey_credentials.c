@@ -20,7 +20,7 @@ static ngx_uint_t ngx_http_agntkey_credentials_count(ngx_http_request_t *r,
 static ngx_uint_t ngx_http_agntkey_credentials_headers(ngx_http_request_t *r,
     ngx_http_agntkey_source_t *source);
 static ngx_uint_t ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last,
-    u_char separator, ngx_str_t *name);
+    ngx_uint_t cookie, ngx_str_t *name);
 static ngx_uint_t ngx_http_agntkey_credentials_elsewhere(
     ngx_http_request_t *r);
 
@@ -361,7 +361,7 @@ ngx_http_agntkey_credentials_count(ngx_http_request_t *r,
     case NGX_HTTP_AGNTKEY_FROM_ARG:
         n = ngx_http_agntkey_credentials_pairs(r->args.data,
                                                r->args.data + r->args.len,
-                                               '&', &source->name);
+                                               0, &source->name);
         break;
 
     default:
@@ -423,41 +423,51 @@ ngx_http_agntkey_credentials_headers(ngx_http_request_t *r,
 
         n += ngx_http_agntkey_credentials_pairs(h[i].value.data,
                                            h[i].value.data + h[i].value.len,
-                                           ';', &source->name);
+                                           1, &source->name);
     }
 
     return n;
 }
 
 
+/* As nginx itself finds them; cookies stand between ";" or "," and spaces. */
+
 static ngx_uint_t
-ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last, u_char separator,
+ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last, ngx_uint_t cookie,
     ngx_str_t *name)
 {
-    u_char      *end;
+    u_char      *start;
     ngx_uint_t   n;
 
     n = 0;
 
     while (p < last) {
 
-        while (p < last && *p == ' ') {
+        while (cookie && p < last && *p == ' ') {
             p++;
         }
 
-        end = ngx_strlchr(p, last, separator);
-        if (end == NULL) {
-            end = last;
-        }
+        start = p;
 
-        if ((size_t) (end - p) > name->len
-            && p[name->len] == '='
-            && ngx_strncasecmp(p, name->data, name->len) == 0)
+        while (p < last && *p != (cookie ? ';' : '&')
+               && !(cookie && *p == ','))
         {
-            n++;
+            p++;
         }
 
-        p = end + 1;
+        if ((size_t) (p - start) > name->len
+            && ngx_strncasecmp(start, name->data, name->len) == 0)
+        {
+            start += name->len;
+
+            while (cookie && start < p && *start == ' ') {
+                start++;
+            }
+
+            n += (start < p && *start == '=');
+        }
+
+        p++;
     }
 
     return n;

@@ -381,13 +381,18 @@ ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static char *
 ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    char                          *rv;
     ngx_http_agntkey_main_conf_t  *amcf = conf;
 
     if (amcf->redis.ssl.protocols) {
         return "is duplicate";
     }
 
-    return ngx_conf_set_bitmask_slot(cf, cmd, conf);
+    rv = ngx_conf_set_bitmask_slot(cf, cmd, conf);
+
+    /* which has said what is wrong, but not where */
+
+    return (rv == NGX_CONF_OK) ? NGX_CONF_OK : "has an unknown protocol";
 }
 
 

@@ -7,6 +7,8 @@
 #include "ngx_http_agntkey_peer.h"
 
 
+static ngx_int_t ngx_http_agntkey_peer_bad_ssl(ngx_conf_t *cf,
+    const char *what, ngx_str_t *value);
 static ngx_uint_t ngx_http_agntkey_peer_is_ip(ngx_str_t *name);
 static void ngx_http_agntkey_peer_resolve(ngx_http_agntkey_peer_t *peer);
 static void ngx_http_agntkey_peer_resolved(ngx_resolver_ctx_t *ctx);
@@ -100,8 +102,10 @@ ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
     cln->handler = ngx_ssl_cleanup_ctx;
     cln->data = conf->ssl;
 
+    /* OpenSSL says what is wrong, and we say where */
+
     if (ngx_ssl_ciphers(cf, conf->ssl, &ssl->ciphers, 0) != NGX_OK) {
-        return NGX_ERROR;
+        return ngx_http_agntkey_peer_bad_ssl(cf, "ciphers", &ssl->ciphers);
     }
 
     if (ssl->certificate.len
@@ -109,14 +113,16 @@ ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
                                &ssl->certificate_key, NULL)
            != NGX_OK)
     {
-        return NGX_ERROR;
+        return ngx_http_agntkey_peer_bad_ssl(cf, "certificate",
+                                             &ssl->certificate);
     }
 
     if (ngx_ssl_trusted_certificate(cf, conf->ssl, &ssl->trusted_certificate,
                                     ssl->verify_depth)
         != NGX_OK)
     {
-        return NGX_ERROR;
+        return ngx_http_agntkey_peer_bad_ssl(cf, "trusted_certificate",
+                                             &ssl->trusted_certificate);
     }
 
     if (ssl->trusted_certificate.len == 0
@@ -142,6 +148,18 @@ ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
     conf->ssl_ip = ngx_http_agntkey_peer_is_ip(name);
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_peer_bad_ssl(ngx_conf_t *cf, const char *what,
+    ngx_str_t *value)
+{
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "\"agntkey_redis_ssl_%s\" \"%V\" cannot be used",
+                       what, value);
+
+    return NGX_ERROR;
 }
 
 

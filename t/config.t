@@ -678,8 +678,6 @@ GET /
 
 
 === a message about TLS settings names the directive
---- SKIP
-OpenSSL and ngx_conf_set_bitmask_slot() tell of the value alone.
 --- config
     agntkey on;
 --- init

@@ -817,11 +817,11 @@ for my $round (1, 2) {
 
     my $writes = $send->() - $before;
 
-    # An nginx without --with-debug says nothing of them.
-    is_true($writes <= 10, "round $round: sixty commands in few writes",
-            $writes);
-    is_true($writes > 0, "round $round: the writes are seen")
-        if `$Test::Nginx::Util::NginxBinary -V 2>&1` =~ /--with-debug/;
+    # The first time the workspaces are asked for as the records come in,
+    # the second time all at once.  An nginx without --with-debug says
+    # nothing of its writes.
+    next if $round == 1 || !$writes;
+    is_true($writes <= 3, 'sixty commands in few writes', $writes);
 }
 
 count_is(fake_connections(), 1, 'on one connection');
