@@ -97,10 +97,13 @@ sub bad {
 
     is("$status $signal", '1 0', "$title - refused") or diag($out);
 
-    my ($emerg) = $out =~ /(\[emerg\].*)/;
+    # OpenSSL says what is wrong, and the line after it says where
 
-    like($emerg // $out, qr/"$directive"/, "$title - names it");
-    like($emerg // $out, $message, "$title - says why") if $message;
+    my $emerg = join "\n", $out =~ /(\[emerg\].*)/g;
+    $emerg = $out if $emerg eq '';
+
+    like($emerg, qr/"$directive"/, "$title - names it");
+    like($emerg, $message, "$title - says why") if $message;
     unlike($out, qr/\Q$secret\E/, "$title - shows no password");
 }
 
