@@ -10,8 +10,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export BUILD_DIR NGINX_SRC PORT
 
 # what the module is built from, what it runs with, what tests it
-BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libssl-dev \
-                 libpcre2-dev zlib1g-dev
+BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libjansson-dev \
+                 libssl-dev libpcre2-dev zlib1g-dev
 RUN_PACKAGES   = redis-server curl perl
 TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace
 

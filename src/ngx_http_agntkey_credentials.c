@@ -11,8 +11,6 @@ static ngx_int_t ngx_http_agntkey_credentials_compile(ngx_conf_t *cf,
     ngx_str_t *value, ngx_http_agntkey_loc_conf_t *alcf);
 static ngx_int_t ngx_http_agntkey_credentials_source(ngx_conf_t *cf,
     ngx_str_t *name, ngx_http_agntkey_source_t *source);
-static ngx_http_agntkey_reason_e ngx_http_agntkey_credentials_bearer(
-    ngx_http_request_t *r, ngx_str_t *key);
 static ngx_int_t ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
     ngx_array_t *sources, ngx_str_t *key, ngx_http_agntkey_reason_e *reason);
 static ngx_uint_t ngx_http_agntkey_credentials_count(ngx_http_request_t *r,
@@ -257,7 +255,7 @@ ngx_http_agntkey_credentials(ngx_http_request_t *r, ngx_str_t *key,
  * 400, before any module is asked.
  */
 
-static ngx_http_agntkey_reason_e
+ngx_http_agntkey_reason_e
 ngx_http_agntkey_credentials_bearer(ngx_http_request_t *r, ngx_str_t *key)
 {
     u_char  *p, *last;

@@ -19,6 +19,13 @@ char *ngx_http_agntkey_credentials_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 /*
+ * The credentials of the scheme Bearer in Authorization.  Returns
+ * NGX_HTTP_AGNTKEY_OK and *text, or NGX_HTTP_AGNTKEY_MISSING.
+ */
+ngx_http_agntkey_reason_e ngx_http_agntkey_credentials_bearer(
+    ngx_http_request_t *r, ngx_str_t *text);
+
+/*
  * Finds the text that the client presents as its key, by the rules of this
  * location.  *key points into the request, unless *copy is set to 1: then it
  * is a copy in the pool of the request, to be wiped after use.

@@ -76,6 +76,12 @@ typedef struct {
     ngx_array_t                   *scopes;      /* ngx_str_t */
 
     ngx_http_agntkey_answer_t     *answers;     /* NULL: switched off */
+
+    /* of this location alone, not inherited */
+    ngx_flag_t                     admin;
+    ngx_array_t                   *admin_tokens;     /* digests; or NULL, */
+    ngx_flag_t                     admin_tokens_off; /* and nobody is asked */
+    ngx_http_complex_value_t      *admin_workspace;
 } ngx_http_agntkey_loc_conf_t;
 
 

@@ -11,6 +11,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_agntkey_access.h"
+#include "ngx_http_agntkey_admin.h"
 #include "ngx_http_agntkey_credentials.h"
 #include "ngx_http_agntkey_ctx.h"
 #include "ngx_http_agntkey_reply.h"
@@ -134,6 +135,27 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       ngx_conf_set_flag_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_agntkey_loc_conf_t, dry_run),
+      NULL },
+
+    { ngx_string("agntkey_admin"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_http_agntkey_admin_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_agntkey_loc_conf_t, admin),
+      NULL },
+
+    { ngx_string("agntkey_admin_token_file"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_agntkey_admin_token_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agntkey_admin_workspace"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_agntkey_loc_conf_t, admin_workspace),
       NULL },
 
     { ngx_string("agntkey_prefix"),
@@ -580,6 +602,8 @@ ngx_http_agntkey_create_loc_conf(ngx_conf_t *cf)
     alcf->dry_run = NGX_CONF_UNSET;
     alcf->workspaces = NGX_CONF_UNSET_PTR;
     alcf->scopes = NGX_CONF_UNSET_PTR;
+    alcf->admin = NGX_CONF_UNSET;
+    alcf->admin_tokens_off = NGX_CONF_UNSET;
 
     return alcf;
 }
@@ -590,6 +614,12 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 {
     ngx_http_agntkey_loc_conf_t  *prev = parent;
     ngx_http_agntkey_loc_conf_t  *conf = child;
+
+    /* both would read Authorization: who wants both has to say so */
+
+    if (conf->admin == 1 && conf->enable == NGX_CONF_UNSET) {
+        conf->enable = 0;
+    }
 
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
     ngx_conf_merge_value(conf->dry_run, prev->dry_run, 0);
@@ -603,6 +633,16 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_str_value(conf->realm, prev->realm, "agntkey");
     ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);
     ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
+
+    /* a content handler is not inherited, and so neither are its guards */
+
+    if (conf->admin == 1 && conf->admin_tokens_off == NGX_CONF_UNSET) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"agntkey_admin on\" needs "
+                      "\"agntkey_admin_token_file\": a file of digests, or "
+                      "\"off\" where something else guards the location");
+        return NGX_CONF_ERROR;
+    }
 
     if (conf->enable
         && ngx_http_agntkey_reply_prepare(cf, conf) != NGX_OK)

@@ -22,8 +22,6 @@ typedef struct {
 } ngx_http_agntkey_refusal_t;
 
 
-static ngx_table_elt_t *ngx_http_agntkey_reply_push(ngx_http_request_t *r,
-    ngx_str_t *name, ngx_str_t *value);
 static ngx_int_t ngx_http_agntkey_reply_keep(ngx_conf_t *cf, ngx_str_t *text,
     u_char *p, u_char *last);
 static u_char *ngx_http_agntkey_reply_challenge(u_char *p, u_char *last,
@@ -288,7 +286,7 @@ ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx)
 }
 
 
-static ngx_table_elt_t *
+ngx_table_elt_t *
 ngx_http_agntkey_reply_push(ngx_http_request_t *r, ngx_str_t *name,
     ngx_str_t *value)
 {

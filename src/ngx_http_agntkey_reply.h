@@ -36,6 +36,10 @@ ngx_int_t ngx_http_agntkey_reply_prepare(ngx_conf_t *cf,
 ngx_int_t ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
 
+/* Adds a header to the answer.  NULL without memory. */
+ngx_table_elt_t *ngx_http_agntkey_reply_push(ngx_http_request_t *r,
+    ngx_str_t *name, ngx_str_t *value);
+
 /* Takes all that back: somebody else has let the request in. */
 void ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx);
 

@@ -181,6 +181,13 @@ ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store)
 }
 
 
+ngx_http_agntkey_redis_t *
+ngx_http_agntkey_store_redis(ngx_http_agntkey_store_t *store)
+{
+    return store->redis;
+}
+
+
 ngx_http_agntkey_find_t *
 ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store, u_char *id,
     ngx_http_agntkey_find_handler_pt handler, void *data)

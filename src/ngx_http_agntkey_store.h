@@ -44,6 +44,10 @@ typedef void (*ngx_http_agntkey_find_handler_pt)(void *data, ngx_int_t rc,
 ngx_http_agntkey_store_t *ngx_http_agntkey_store_create(
     ngx_http_agntkey_server_t *conf, ngx_log_t *log);
 
+/* The store's client, for those who have other things to ask. */
+ngx_http_agntkey_redis_t *ngx_http_agntkey_store_redis(
+    ngx_http_agntkey_store_t *store);
+
 /* Ends the store and its client; handlers of look-ups are not called. */
 void ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store);
 

@@ -6,6 +6,7 @@
 
 #include "ngx_http_agntkey_vars.h"
 #include "ngx_http_agntkey_credentials.h"
+#include "ngx_http_agntkey_rfc3339.h"
 
 
 static ngx_int_t ngx_http_agntkey_vars_id(ngx_http_request_t *r,
@@ -158,14 +159,11 @@ ngx_http_agntkey_vars_key(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 }
 
 
-/* RFC 3339, UTC, with milliseconds */
-
 static ngx_int_t
 ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     u_char                  *p;
-    ngx_tm_t                 tm;
     ngx_http_agntkey_ctx_t  *ctx;
 
     ctx = ngx_http_agntkey_ctx_find(r);
@@ -177,19 +175,13 @@ ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, sizeof("1970-01-01T00:00:00.000Z") - 1);
+    p = ngx_pnalloc(r->pool, NGX_HTTP_AGNTKEY_RFC3339_LEN);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_gmtime((time_t) (ctx->key.expires_at / 1000), &tm);
-
     ngx_http_agntkey_vars_set(v, p,
-                    ngx_sprintf(p, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
-                                tm.ngx_tm_year, tm.ngx_tm_mon,
-                                tm.ngx_tm_mday, tm.ngx_tm_hour,
-                                tm.ngx_tm_min, tm.ngx_tm_sec,
-                                (int) (ctx->key.expires_at % 1000)) - p);
+                  ngx_http_agntkey_rfc3339_format(p, ctx->key.expires_at) - p);
 
     return NGX_OK;
 }

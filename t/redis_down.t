@@ -346,6 +346,9 @@ while (Time::HiRes::time() < $end) { ask('one'); $n++ }
 
 is_true(fake_connections() <= 15, "few attempts for $n requests",
         fake_connections());
+is_true(fake_connections() >= 3, 'but more than one');
+count_is(scalar log_lines(qr/\[(?:warn|error|crit)\]/), 1,
+         'one line for all of them', log_lines(qr/./));
 fake_redis(keys => ['one']);
 is_true(log_wait(qr/is back/), 'it is back');
 --- more_headers eval: bearer(key_for('one'))

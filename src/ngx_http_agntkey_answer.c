@@ -1,0 +1,134 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_answer.h"
+#include "ngx_http_agntkey_reply.h"
+
+
+typedef struct {
+    ngx_uint_t    status;
+    const char   *title;
+} ngx_http_agntkey_title_t;
+
+
+static ngx_http_agntkey_title_t  ngx_http_agntkey_titles[] = {
+    { NGX_HTTP_BAD_REQUEST, "Bad request" },
+    { NGX_HTTP_UNAUTHORIZED, "Not authorized" },
+    { NGX_HTTP_FORBIDDEN, "Forbidden" },
+    { NGX_HTTP_NOT_FOUND, "Not found" },
+    { NGX_HTTP_NOT_ALLOWED, "Method not allowed" },
+    { NGX_HTTP_CONFLICT, "Conflict" },
+    { NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, "Body too large" },
+    { NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, "Unsupported media type" },
+    { NGX_HTTP_SERVICE_UNAVAILABLE, "Key store unavailable" },
+    { 0, "Internal error" }
+};
+
+
+ngx_int_t
+ngx_http_agntkey_answer_json(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_http_agntkey_json_t *object)
+{
+    ngx_str_t  text;
+
+    if (object == NULL
+        || ngx_http_agntkey_json_text(r->pool, object, &text) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_agntkey_answer_text(r, status, &text);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_answer_problem(ngx_http_request_t *r, ngx_uint_t status,
+    const char *code, const char *detail, ngx_str_t *id)
+{
+    ngx_str_t                  soon = ngx_string("1");
+    ngx_http_agntkey_title_t  *t;
+
+    for (t = ngx_http_agntkey_titles; t->status; t++) {
+        if (t->status == status) {
+            break;
+        }
+    }
+
+    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ngx_http_agntkey_answer_header(r, "Retry-After", &soon) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_agntkey_answer_json(r, status,
+                          ngx_http_agntkey_json_problem(status, t->title, code,
+                                                        detail, id));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_answer_text(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *text)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_str_t     no_store = ngx_string("no-store");
+    ngx_chain_t   out;
+
+    if (ngx_http_agntkey_answer_header(r, "Cache-Control", &no_store)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = text->len;
+
+    if (status >= NGX_HTTP_BAD_REQUEST) {
+        ngx_str_set(&r->headers_out.content_type, "application/problem+json");
+
+    } else {
+        ngx_str_set(&r->headers_out.content_type, "application/json");
+    }
+
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = text->data;
+    b->last = text->data + text->len;
+    b->memory = 1;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_answer_header(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value)
+{
+    ngx_str_t  key;
+
+    key.data = (u_char *) name;
+    key.len = ngx_strlen(name);
+
+    return ngx_http_agntkey_reply_push(r, &key, value) ? NGX_OK : NGX_ERROR;
+}

@@ -1,0 +1,644 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_registry.h"
+#include "ngx_http_agntkey_token.h"
+
+
+#define NGX_HTTP_AGNTKEY_TAGGED_MAX   128
+
+
+struct ngx_http_agntkey_call_s {
+    ngx_http_agntkey_redis_t          *redis;
+    ngx_http_agntkey_call_handler_pt   handler;    /* NULL: cancelled */
+    void                              *data;
+
+    ngx_http_agntkey_redis_e           rc;
+    ngx_uint_t                         sent;
+    ngx_uint_t                         answered;
+    ngx_http_agntkey_reply_t          *replies[NGX_HTTP_AGNTKEY_CALL_COMMANDS];
+};
+
+
+static ngx_http_agntkey_call_t *ngx_http_agntkey_call_create(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_call_handler_pt handler,
+    void *data);
+static ngx_int_t ngx_http_agntkey_call_send(ngx_http_agntkey_call_t *call,
+    ngx_str_t *argv, ngx_uint_t argc);
+static ngx_http_agntkey_call_t *ngx_http_agntkey_call_one(
+    ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+static void ngx_http_agntkey_call_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_call_free(ngx_http_agntkey_call_t *call);
+static void ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name,
+    u_char *id);
+static void ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
+    const char *kind, u_char *tag, ngx_str_t *workspace);
+
+
+/*
+ * What the scripts have in common.  KEYS[1] is the record of a key, ARGV[1]
+ * its id, ARGV[2] the workspace to stay in or "", ARGV[3] and ARGV[4] who and
+ * from where.  All keys of a workspace are in one slot, so a script may make
+ * up the names of the others from what it has read.
+ */
+
+#define NGX_HTTP_AGNTKEY_LUA                                                  \
+    "local F={'digest','active','workspace','name','scopes','created_at',"    \
+    "'expires_at','revoked_at'} "                                             \
+    "local call=redis.call "                                                  \
+    "local id=ARGV[1] "                                                       \
+    "local tag='{'..string.sub(id,1,4)..'}' "                                 \
+    "local function now() local t=call('TIME') "                              \
+    "return string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)) end "       \
+    "local function row(key,id) local r=call('HMGET',key,unpack(F)) "         \
+    "if not r[3] or (ARGV[2]~='' and r[3]~=ARGV[2]) then return false end "   \
+    "r[9]=call('ZSCORE','agntkey:used:'..tag..r[3],id) return r end "         \
+    "local function audit(ws,...) call('XADD','agntkey:audit:'..tag..ws,"     \
+    "'MAXLEN','~','10000','*','actor',ARGV[3],'from',ARGV[4],...) end "
+
+static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
+    NGX_HTTP_AGNTKEY_LUA
+    "return row(KEYS[1],id)"
+);
+
+/* A workspace comes into being with its first key. */
+
+static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
+    NGX_HTTP_AGNTKEY_LUA
+    "local ws=ARGV[5] local w='agntkey:workspace:'..tag..ws "
+    "local i='agntkey:idempotency:'..tag..ws..':'..ARGV[10] "
+    "if ARGV[10]~='' then local first=call('GET',i) "
+    "if first then return {'repeat',first} end end "
+    "if call('EXISTS',KEYS[1])==1 then return {'taken'} end "
+    "local t=now() "
+    "call('HSET',KEYS[1],'digest',ARGV[6],'active','1','workspace',ws,"
+    "'name',ARGV[7],'scopes',ARGV[8],'created_at',t) "
+    "if ARGV[9]~='' then call('HSET',KEYS[1],'expires_at',ARGV[9]) end "
+    "if call('EXISTS',w)==0 then "
+    "call('HSET',w,'active','1','created_at',t) end "
+    "call('ZADD','agntkey:index:'..tag..ws,t,id) "
+    "if ARGV[10]~='' then call('SET',i,id,'EX','86400') end "
+    "audit(ws,'action','created','id',id,'at',t) "
+    "return {'ok',row(KEYS[1],id)}"
+);
+
+static ngx_str_t  ngx_http_agntkey_lua_change = ngx_string(
+    NGX_HTTP_AGNTKEY_LUA
+    "local r=row(KEYS[1],id) if not r then return false end "
+    "local what={} "
+    "local function set(flag,value,field) "
+    "if flag=='0' then return end "
+    "what[#what+1]=field "
+    "if flag=='1' then call('HSET',KEYS[1],field,value) "
+    "else call('HDEL',KEYS[1],field) end end "
+    "set(ARGV[5],ARGV[6],'name') "
+    "set(ARGV[7],ARGV[8],'scopes') "
+    "set(ARGV[9],ARGV[10],'expires_at') "
+    "audit(r[3],'action','changed','id',id,'what',table.concat(what,' '),"
+    "'at',now()) "
+    "return row(KEYS[1],id)"
+);
+
+/*
+ * HDEL comes before all other writes: a full Redis takes it, and lets a
+ * script that has begun to write finish.
+ */
+
+static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
+    NGX_HTTP_AGNTKEY_LUA
+    "local r=row(KEYS[1],id) if not r then return false end "
+    "local n=call('HDEL',KEYS[1],'active') "
+    "if n==1 or not r[8] then local t=now() "
+    "call('HSET',KEYS[1],'revoked_at',t) "
+    "audit(r[3],'action','revoked','id',id,'at',t) end "
+    "return row(KEYS[1],id)"
+);
+
+/* The old one expires when the overlap ends, and never later than before. */
+
+static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
+    NGX_HTTP_AGNTKEY_LUA
+    "local r=row(KEYS[1],id) if not r then return false end "
+    "local new=ARGV[5] local t=now() "
+    "if r[2]~='1' then return {'revoked'} end "
+    "if r[7] and tonumber(r[7])<=tonumber(t) then return {'expired'} end "
+    "if call('EXISTS',KEYS[2])==1 then return {'taken'} end "
+    "local name=ARGV[7] if name=='' then name=r[4] end "
+    "call('HSET',KEYS[2],'digest',ARGV[6],'active','1','workspace',r[3],"
+    "'name',name,'scopes',r[5] or '','created_at',t) "
+    "if r[7] then call('HSET',KEYS[2],'expires_at',r[7]) end "
+    "call('ZADD','agntkey:index:'..tag..r[3],t,new) "
+    "local e=tonumber(t)+tonumber(ARGV[8]) "
+    "if r[7] and tonumber(r[7])<e then e=tonumber(r[7]) end "
+    "call('HSET',KEYS[1],'expires_at',string.format('%.0f',e)) "
+    "audit(r[3],'action','rotated','id',id,'new',new,'at',t) "
+    "return {'ok',row(KEYS[2],new)}"
+);
+
+/*
+ * Pages are counted from the place of the last key seen, not from the top:
+ * keys made meanwhile push nothing onto the next page.  If that key's entry
+ * is gone, its time says where to go on.
+ */
+
+static ngx_str_t  ngx_http_agntkey_lua_list = ngx_string(
+    NGX_HTTP_AGNTKEY_LUA
+    "local status,limit,after,at=ARGV[5],tonumber(ARGV[6]),ARGV[7],ARGV[8] "
+    "local index,at0,t=KEYS[1],0,tonumber(now()) "
+    "if after~='' then at0=call('ZREVRANK',index,after) "
+    "if at0 then at0=at0+1 else at0=call('ZCOUNT',index,'('..at,'+inf') end "
+    "end "
+    "local out,n,seen,last={},0,0,'' "
+    "while n<limit and seen<1000 do "
+    "local ids=call('ZREVRANGE',index,at0,at0+limit-1) "
+    "if #ids==0 then break end "
+    "for _,one in ipairs(ids) do "
+    "at0=at0+1 seen=seen+1 last=one "
+    "local r=row('agntkey:key:'..tag..string.sub(one,5),one) "
+    "if r then local s='active' "
+    "if r[2]~='1' then s='revoked' "
+    "elseif r[7] and tonumber(r[7])<=t then s='expired' end "
+    "if status=='' or status==s then "
+    "n=n+1 out[#out+1]=one out[#out+1]=r end end "
+    "if n==limit then break end end end "
+    "if call('ZCARD',index)<=at0 then return {'','',out} end "
+    "return {last,call('ZSCORE',index,last),out}"
+);
+
+static ngx_str_t  ngx_http_agntkey_lua_workspace = ngx_string(
+    NGX_HTTP_AGNTKEY_LUA
+    "local ws=ARGV[5] local n=0 "
+    "if call('EXISTS',KEYS[1])==0 then return false end "
+    "if ARGV[6]=='1' then "
+    "if call('HGET',KEYS[1],'active')~='1' then "
+    "call('HSET',KEYS[1],'active','1') n=1 end "
+    "else n=call('HDEL',KEYS[1],'active') end "
+    "if n==1 then local t=now() "
+    "call('HSETNX',KEYS[1],'created_at',t) "
+    "audit(ws,'action','changed','workspace',ws,'what',"
+    "ARGV[6]=='1' and 'active' or 'disabled','at',t) end "
+    "local r=call('HMGET',KEYS[1],'active','created_at') "
+    "return {r[1],r[2],call('ZCARD','agntkey:index:'..tag..ws)}"
+);
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_get(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_who_t *who, u_char *id,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    ngx_str_t  argv[8];
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_lua_get;
+    ngx_str_set(&argv[2], "1");
+    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    argv[4].data = id;
+    argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
+    argv[5] = who->pin;
+
+    return ngx_http_agntkey_call_one(redis, argv, 6, handler, data);
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_who_t *who, ngx_http_agntkey_new_t *new,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char                    key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    ngx_str_t                 argv[14];
+    ngx_http_agntkey_call_t  *call;
+
+    call = ngx_http_agntkey_call_create(redis, handler, data);
+    if (call == NULL) {
+        return NULL;
+    }
+
+    /* in another slot, so not in the script; a name too many harms nobody */
+
+    ngx_str_set(&argv[0], "ZADD");
+    ngx_str_set(&argv[1], "agntkey:workspaces");
+    ngx_str_set(&argv[2], "0");
+    argv[3] = new->workspace;
+
+    if (ngx_http_agntkey_call_send(call, argv, 4) != NGX_OK) {
+        ngx_http_agntkey_call_free(call);
+        return NULL;
+    }
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_lua_create;
+    ngx_str_set(&argv[2], "1");
+    ngx_http_agntkey_registry_key(key, &argv[3], new->id);
+    argv[4].data = new->id;
+    argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
+    ngx_str_null(&argv[5]);
+    argv[6] = who->actor;
+    argv[7] = who->from;
+    argv[8] = new->workspace;
+    argv[9].data = new->digest;
+    argv[9].len = 64;
+    argv[10] = new->name;
+    argv[11] = new->scopes;
+    argv[12] = new->expires_at;
+    argv[13] = new->idempotency;
+
+    if (ngx_http_agntkey_call_send(call, argv, 14) != NGX_OK) {
+
+        /* the first is under way and will find nobody */
+
+        ngx_http_agntkey_registry_cancel(call);
+        return NULL;
+    }
+
+    return call;
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_change(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_change_t *change,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char       key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    ngx_str_t    argv[14], *value[3];
+    ngx_uint_t   i;
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_lua_change;
+    ngx_str_set(&argv[2], "1");
+    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    argv[4].data = id;
+    argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
+    argv[5] = who->pin;
+    argv[6] = who->actor;
+    argv[7] = who->from;
+
+    value[0] = &change->name;
+    value[1] = &change->scopes;
+    value[2] = &change->expires_at;
+
+    for (i = 0; i < 3; i++) {
+
+        if (value[i]->data == NULL) {
+            ngx_str_set(&argv[8 + 2 * i], "0");
+
+        } else if (i == 2 && value[i]->len == 0) {
+            ngx_str_set(&argv[8 + 2 * i], "2");
+
+        } else {
+            ngx_str_set(&argv[8 + 2 * i], "1");
+        }
+
+        argv[9 + 2 * i] = *value[i];
+    }
+
+    return ngx_http_agntkey_call_one(redis, argv, 14, handler, data);
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_revoke(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_who_t *who, u_char *id,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    ngx_str_t  argv[8];
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_lua_revoke;
+    ngx_str_set(&argv[2], "1");
+    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    argv[4].data = id;
+    argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
+    argv[5] = who->pin;
+    argv[6] = who->actor;
+    argv[7] = who->from;
+
+    return ngx_http_agntkey_call_one(redis, argv, 8, handler, data);
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_new_t *new,
+    ngx_str_t *overlap, ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char     new_key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    ngx_str_t  argv[13];
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_lua_rotate;
+    ngx_str_set(&argv[2], "2");
+    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    ngx_http_agntkey_registry_key(new_key, &argv[4], new->id);
+    argv[5].data = id;
+    argv[5].len = NGX_HTTP_AGNTKEY_ID_LEN;
+    argv[6] = who->pin;
+    argv[7] = who->actor;
+    argv[8] = who->from;
+    argv[9].data = new->id;
+    argv[9].len = NGX_HTTP_AGNTKEY_ID_LEN;
+    argv[10].data = new->digest;
+    argv[10].len = 64;
+    argv[11] = new->name;
+    argv[12] = *overlap;
+
+    return ngx_http_agntkey_call_one(redis, argv, 13, handler, data);
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_list(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_page_t *page, u_char *tag,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX], limit[NGX_INT_T_LEN];
+    ngx_str_t  argv[12];
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_lua_list;
+    ngx_str_set(&argv[2], "1");
+    ngx_http_agntkey_registry_tagged(key, &argv[3], "index", tag,
+                                     &page->workspace);
+    argv[4].data = tag;
+    argv[4].len = NGX_HTTP_AGNTKEY_TAG_LEN;
+
+    /* the tag may be that of two workspaces, the index is not */
+
+    argv[5] = page->workspace;
+    ngx_str_null(&argv[6]);
+    ngx_str_null(&argv[7]);
+    argv[8] = page->status;
+    argv[9].data = limit;
+    argv[9].len = ngx_sprintf(limit, "%ui", page->limit) - limit;
+    argv[10] = page->after;
+    argv[11] = page->after_at;
+
+    return ngx_http_agntkey_call_one(redis, argv, 12, handler, data);
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_workspaces(ngx_http_agntkey_redis_t *redis,
+    ngx_str_t *after, ngx_uint_t limit,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char     from[NGX_HTTP_AGNTKEY_TAGGED_MAX], count[NGX_INT_T_LEN];
+    ngx_str_t  argv[7];
+
+    ngx_str_set(&argv[0], "ZRANGEBYLEX");
+    ngx_str_set(&argv[1], "agntkey:workspaces");
+
+    if (after->len) {
+        argv[2].data = from;
+        argv[2].len = ngx_sprintf(from, "(%V", after) - from;
+
+    } else {
+        ngx_str_set(&argv[2], "-");
+    }
+
+    ngx_str_set(&argv[3], "+");
+    ngx_str_set(&argv[4], "LIMIT");
+    ngx_str_set(&argv[5], "0");
+    argv[6].data = count;
+    argv[6].len = ngx_sprintf(count, "%ui", limit + 1) - count;
+
+    return ngx_http_agntkey_call_one(redis, argv, 7, handler, data);
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_workspace_states(ngx_http_agntkey_redis_t *redis,
+    ngx_str_t *names, ngx_uint_t n, ngx_http_agntkey_call_handler_pt handler,
+    void *data)
+{
+    u_char                    key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char                    tag[NGX_HTTP_AGNTKEY_TAG_LEN];
+    ngx_str_t                 argv[4];
+    ngx_uint_t                i;
+    ngx_http_agntkey_call_t  *call;
+
+    call = ngx_http_agntkey_call_create(redis, handler, data);
+    if (call == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < n; i++) {
+
+        if (ngx_http_agntkey_token_tag(&names[i], tag) != NGX_OK) {
+            goto failed;
+        }
+
+        ngx_str_set(&argv[0], "HMGET");
+        ngx_http_agntkey_registry_tagged(key, &argv[1], "workspace", tag,
+                                         &names[i]);
+        ngx_str_set(&argv[2], "active");
+        ngx_str_set(&argv[3], "created_at");
+
+        if (ngx_http_agntkey_call_send(call, argv, 4) != NGX_OK) {
+            goto failed;
+        }
+
+        ngx_str_set(&argv[0], "ZCARD");
+        ngx_http_agntkey_registry_tagged(key, &argv[1], "index", tag,
+                                         &names[i]);
+
+        if (ngx_http_agntkey_call_send(call, argv, 2) != NGX_OK) {
+            goto failed;
+        }
+    }
+
+    return call;
+
+failed:
+
+    if (call->sent) {
+        ngx_http_agntkey_registry_cancel(call);
+
+    } else {
+        ngx_http_agntkey_call_free(call);
+    }
+
+    return NULL;
+}
+
+
+ngx_http_agntkey_call_t *
+ngx_http_agntkey_registry_workspace_set(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_who_t *who, ngx_str_t *name, ngx_uint_t active,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char     tag[NGX_HTTP_AGNTKEY_TAG_LEN];
+    ngx_str_t  argv[10];
+
+    if (ngx_http_agntkey_token_tag(name, tag) != NGX_OK) {
+        return NULL;
+    }
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_lua_workspace;
+    ngx_str_set(&argv[2], "1");
+    ngx_http_agntkey_registry_tagged(key, &argv[3], "workspace", tag, name);
+    argv[4].data = tag;
+    argv[4].len = NGX_HTTP_AGNTKEY_TAG_LEN;
+    argv[5] = who->pin;
+    argv[6] = who->actor;
+    argv[7] = who->from;
+    argv[8] = *name;
+    argv[9].data = (u_char *) (active ? "1" : "0");
+    argv[9].len = 1;
+
+    return ngx_http_agntkey_call_one(redis, argv, 10, handler, data);
+}
+
+
+void
+ngx_http_agntkey_registry_cancel(ngx_http_agntkey_call_t *call)
+{
+    call->handler = NULL;
+}
+
+
+static ngx_http_agntkey_call_t *
+ngx_http_agntkey_call_create(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    ngx_http_agntkey_call_t  *call;
+
+    call = ngx_calloc(sizeof(ngx_http_agntkey_call_t), ngx_cycle->log);
+    if (call == NULL) {
+        return NULL;
+    }
+
+    call->redis = redis;
+    call->handler = handler;
+    call->data = data;
+
+    return call;
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_call_send(ngx_http_agntkey_call_t *call, ngx_str_t *argv,
+    ngx_uint_t argc)
+{
+    ngx_int_t   rc;
+    ngx_str_t   bytes;
+    ngx_uint_t  i;
+
+    /* hiredis copies from each, even when there is nothing to copy */
+
+    for (i = 0; i < argc; i++) {
+        if (argv[i].data == NULL) {
+            ngx_str_set(&argv[i], "");
+        }
+    }
+
+    if (call->sent == NGX_HTTP_AGNTKEY_CALL_COMMANDS
+        || ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_agntkey_redis_send(call->redis, &bytes,
+                                     ngx_http_agntkey_call_handler, call);
+
+    ngx_http_agntkey_resp_format_free(&bytes);
+
+    if (rc == NGX_OK) {
+        call->sent++;
+    }
+
+    return rc;
+}
+
+
+static ngx_http_agntkey_call_t *
+ngx_http_agntkey_call_one(ngx_http_agntkey_redis_t *redis, ngx_str_t *argv,
+    ngx_uint_t argc, ngx_http_agntkey_call_handler_pt handler, void *data)
+{
+    ngx_http_agntkey_call_t  *call;
+
+    call = ngx_http_agntkey_call_create(redis, handler, data);
+    if (call == NULL) {
+        return NULL;
+    }
+
+    if (ngx_http_agntkey_call_send(call, argv, argc) != NGX_OK) {
+        ngx_http_agntkey_call_free(call);
+        return NULL;
+    }
+
+    return call;
+}
+
+
+static void
+ngx_http_agntkey_call_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_reply_t *reply)
+{
+    ngx_http_agntkey_call_t  *call = data;
+
+    call->replies[call->answered++] = reply;
+
+    if (rc > call->rc) {
+        call->rc = rc;
+    }
+
+    if (call->answered < call->sent) {
+        return;
+    }
+
+    if (call->handler) {
+        call->handler(call->data, call->rc, call->replies, call->answered);
+    }
+
+    ngx_http_agntkey_call_free(call);
+}
+
+
+static void
+ngx_http_agntkey_call_free(ngx_http_agntkey_call_t *call)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < call->answered; i++) {
+        ngx_http_agntkey_resp_free(call->replies[i]);
+    }
+
+    ngx_free(call);
+}
+
+
+static void
+ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id)
+{
+    name->data = buf;
+    name->len = ngx_sprintf(buf, "agntkey:key:{%*s}%*s",
+                            (size_t) NGX_HTTP_AGNTKEY_TAG_LEN, id,
+                            (size_t) (NGX_HTTP_AGNTKEY_ID_LEN
+                                      - NGX_HTTP_AGNTKEY_TAG_LEN),
+                            id + NGX_HTTP_AGNTKEY_TAG_LEN)
+                - buf;
+}
+
+
+static void
+ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
+    const char *kind, u_char *tag, ngx_str_t *workspace)
+{
+    name->data = buf;
+    name->len = ngx_sprintf(buf, "agntkey:%s:{%*s}%V", kind,
+                            (size_t) NGX_HTTP_AGNTKEY_TAG_LEN, tag, workspace)
+                - buf;
+}

@@ -1,0 +1,147 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * What an administrator does in Redis.  A change of a workspace's data is one
+ * Lua script (redis.io/docs/latest/develop/programmability/eval-intro): all of
+ * it or nothing, in one trip, on Redis's own clock.
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_REGISTRY_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_REGISTRY_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_agntkey_record.h"
+#include "ngx_http_agntkey_redis.h"
+
+
+/* keys or workspaces on one page */
+#define NGX_HTTP_AGNTKEY_PAGE_MAX        100
+
+/* the most commands of one call: two for each workspace of a page */
+#define NGX_HTTP_AGNTKEY_CALL_COMMANDS   (2 * NGX_HTTP_AGNTKEY_PAGE_MAX)
+
+/* of a key with its last use, as the scripts return it */
+#define NGX_HTTP_AGNTKEY_ROW             (NGX_HTTP_AGNTKEY_FIELDS + 1)
+
+
+/* who does it, for the audit stream */
+
+typedef struct {
+    ngx_str_t    actor;       /* 8 hex of the token's digest, or "off" */
+    ngx_str_t    from;        /* address of the client */
+    ngx_str_t    pin;         /* nothing outside this workspace; empty: all */
+} ngx_http_agntkey_who_t;
+
+
+/* a key to be made */
+
+typedef struct {
+    u_char       id[12];
+    u_char       digest[64];              /* hex */
+    ngx_str_t    workspace;
+    ngx_str_t    name;
+    ngx_str_t    scopes;                  /* separated by single spaces */
+    ngx_str_t    expires_at;              /* ms, decimal; empty: never */
+    ngx_str_t    idempotency;             /* digest, hex; empty: none */
+} ngx_http_agntkey_new_t;
+
+
+/* what is to change; .data NULL: left as it is */
+
+typedef struct {
+    ngx_str_t    name;
+    ngx_str_t    scopes;
+    ngx_str_t    expires_at;              /* empty: never */
+} ngx_http_agntkey_change_t;
+
+
+/* one page of a workspace's keys, the newest first */
+
+typedef struct {
+    ngx_str_t    workspace;
+    ngx_str_t    status;                  /* empty: any */
+    ngx_str_t    after;                   /* id; empty: from the newest */
+    ngx_str_t    after_at;                /* its created_at, ms, decimal */
+    ngx_uint_t   limit;
+} ngx_http_agntkey_page_t;
+
+
+typedef struct ngx_http_agntkey_call_s  ngx_http_agntkey_call_t;
+
+/*
+ * Called once when all commands of a call have been answered, never from
+ * inside the function that made the call.  rc is the worst that befell one of
+ * them; with NGX_HTTP_AGNTKEY_REDIS_OK there are n replies, in order, which
+ * live until the handler returns.  Error replies are among them.
+ */
+typedef void (*ngx_http_agntkey_call_handler_pt)(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n);
+
+
+/*
+ * Each of the following sends its commands in one trip and returns the call,
+ * valid until its handler has been called, or NULL when nothing was sent.
+ * What the replies are, for a reply that is no error:
+ *
+ *     get, change, revoke   nil: no such key; else a row, which is an array
+ *                           of NGX_HTTP_AGNTKEY_ROW: the fields of the
+ *                           record and the last use in ms
+ *     create                (workspaces' name) and an array: "ok" and a row,
+ *                           "repeat" and the first one's id, or "taken"
+ *     rotate                nil, or an array: "ok" and the new row,
+ *                           "revoked", "expired" or "taken"
+ *     list                  an array: id and created_at to go on after, or
+ *                           two empty strings; then an array of ids and rows
+ *                           by turns
+ *     workspaces            an array of names
+ *     workspace_states      for each: an array of active, created_at; and the
+ *                           number of keys
+ *     workspace_set         nil, or an array of active, created_at, keys
+ */
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_get(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_create(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who,
+    ngx_http_agntkey_new_t *key, ngx_http_agntkey_call_handler_pt handler,
+    void *data);
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_change(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
+    ngx_http_agntkey_change_t *change,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_revoke(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+
+/* key->name empty: the old one's; overlap in ms, decimal */
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_rotate(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
+    ngx_http_agntkey_new_t *key, ngx_str_t *overlap,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_list(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_page_t *page,
+    u_char *tag, ngx_http_agntkey_call_handler_pt handler, void *data);
+
+/* names after the one given, or from the first; up to limit + 1 of them */
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspaces(
+    ngx_http_agntkey_redis_t *redis, ngx_str_t *after, ngx_uint_t limit,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspace_states(
+    ngx_http_agntkey_redis_t *redis, ngx_str_t *names, ngx_uint_t n,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspace_set(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who,
+    ngx_str_t *name, ngx_uint_t active,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
+
+/* Whoever asked has gone; the handler will not be called. */
+void ngx_http_agntkey_registry_cancel(ngx_http_agntkey_call_t *call);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_REGISTRY_H_INCLUDED_ */
