@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_agntkey_access_workspaces(ngx_http_request_t *r,
     ngx_array_t *values, ngx_http_agntkey_rules_t *rules);
 static ngx_int_t ngx_http_agntkey_access_decide(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx, ngx_http_agntkey_reason_e reason);
+static void ngx_http_agntkey_access_note(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx);
 static void ngx_http_agntkey_access_log(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx, ngx_uint_t dry_run);
 static u_char *ngx_http_agntkey_access_log_context(ngx_http_request_t *r,
@@ -354,6 +356,8 @@ ngx_http_agntkey_access_decide(ngx_http_request_t *r,
     ctx->decided = 1;
 
     if (reason == NGX_HTTP_AGNTKEY_OK) {
+        ngx_http_agntkey_access_note(r, ctx);
+
         return alcf->dry_run ? NGX_DECLINED : NGX_OK;
     }
 
@@ -364,6 +368,24 @@ ngx_http_agntkey_access_decide(ngx_http_request_t *r,
     }
 
     return ngx_http_agntkey_reply_refuse(r, ctx);
+}
+
+
+static void
+ngx_http_agntkey_access_note(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx)
+{
+    ngx_time_t                    *tp;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
+
+    if (amcf->usage) {
+        tp = ngx_timeofday();
+
+        ngx_http_agntkey_usage_note(amcf->usage, ctx->id, &ctx->key.workspace,
+                                    (int64_t) tp->sec * 1000 + tp->msec);
+    }
 }
 
 

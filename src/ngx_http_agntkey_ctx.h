@@ -19,6 +19,7 @@
 #include "ngx_http_agntkey_server.h"
 #include "ngx_http_agntkey_store.h"
 #include "ngx_http_agntkey_token.h"
+#include "ngx_http_agntkey_usage.h"
 #include "ngx_http_agntkey_verdict.h"
 
 
@@ -57,8 +58,12 @@ typedef struct {
     ngx_str_t                      prefix;
     ngx_uint_t                     enabled;       /* somewhere */
 
+    /* in ms; 0: not noted */
+    ngx_msec_t                     last_used;
+
     /* the worker's own, made when it starts */
     ngx_http_agntkey_store_t      *store;
+    ngx_http_agntkey_usage_t      *usage;         /* NULL: not noted */
 } ngx_http_agntkey_main_conf_t;
 
 

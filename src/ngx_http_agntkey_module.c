@@ -26,6 +26,9 @@
 #define NGX_HTTP_AGNTKEY_TIMEOUT_MIN   1
 #define NGX_HTTP_AGNTKEY_TIMEOUT_MAX   60000
 
+/* of agntkey_last_used, ms */
+#define NGX_HTTP_AGNTKEY_LAST_USED_MAX  3600000
+
 #define NGX_HTTP_AGNTKEY_EVERYWHERE                                           \
     (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
 
@@ -38,6 +41,9 @@ static char *ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+
+static char *ngx_http_agntkey_last_used(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 static char *ngx_http_agntkey_check_realm(ngx_conf_t *cf, void *post,
     void *data);
@@ -164,6 +170,13 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_agntkey_main_conf_t, prefix),
       &ngx_http_agntkey_prefix_post },
+
+    { ngx_string("agntkey_last_used"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_agntkey_last_used,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_agntkey_main_conf_t, last_used),
+      NULL },
 
     { ngx_string("agntkey_redis"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -418,6 +431,37 @@ ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+static char *
+ngx_http_agntkey_last_used(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char                          *rv;
+    ngx_str_t                     *value;
+    ngx_http_agntkey_main_conf_t  *amcf = conf;
+
+    if (amcf->last_used != NGX_CONF_UNSET_MSEC) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        amcf->last_used = 0;
+        return NGX_CONF_OK;
+    }
+
+    rv = ngx_conf_set_msec_slot(cf, cmd, conf);
+
+    if (rv == NGX_CONF_OK
+        && (amcf->last_used < 1
+            || amcf->last_used > NGX_HTTP_AGNTKEY_LAST_USED_MAX))
+    {
+        return "must be \"off\" or between 1ms and 1h";
+    }
+
+    return rv;
+}
+
+
 /* quoted-string, RFC 9110, section 5.6.4 */
 
 static char *
@@ -547,6 +591,8 @@ ngx_http_agntkey_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
+    amcf->last_used = NGX_CONF_UNSET_MSEC;
+
     amcf->redis.connect_timeout = NGX_CONF_UNSET_MSEC;
     amcf->redis.timeout = NGX_CONF_UNSET_MSEC;
 
@@ -573,6 +619,8 @@ ngx_http_agntkey_init_main_conf(ngx_conf_t *cf, void *conf)
     if (amcf->redis.ssl.ciphers.data == NULL) {
         ngx_str_set(&amcf->redis.ssl.ciphers, "DEFAULT");
     }
+
+    ngx_conf_init_msec_value(amcf->last_used, 1000);
 
     ngx_conf_init_msec_value(amcf->redis.connect_timeout, 1000);
     ngx_conf_init_msec_value(amcf->redis.timeout, 500);
@@ -727,7 +775,19 @@ ngx_http_agntkey_init_process(ngx_cycle_t *cycle)
 
     amcf->store = ngx_http_agntkey_store_create(&amcf->redis, cycle->log);
 
-    return amcf->store ? NGX_OK : NGX_ERROR;
+    if (amcf->store == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (amcf->last_used == 0) {
+        return NGX_OK;
+    }
+
+    amcf->usage = ngx_http_agntkey_usage_create(
+                                     ngx_http_agntkey_store_redis(amcf->store),
+                                     amcf->last_used, cycle->log);
+
+    return amcf->usage ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -737,6 +797,11 @@ ngx_http_agntkey_exit_process(ngx_cycle_t *cycle)
     ngx_http_agntkey_main_conf_t  *amcf;
 
     amcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_agntkey_module);
+
+    if (amcf && amcf->usage) {
+        ngx_http_agntkey_usage_destroy(amcf->usage);
+        amcf->usage = NULL;
+    }
 
     if (amcf && amcf->store) {
         ngx_http_agntkey_store_destroy(amcf->store);

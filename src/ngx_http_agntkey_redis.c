@@ -73,6 +73,9 @@ struct ngx_http_agntkey_redis_s {
     ngx_event_t                       pace;
     ngx_event_t                       post;
 
+    ngx_http_agntkey_redis_ending_pt  ending;
+    void                             *ending_data;
+
     ngx_uint_t                        failures;
     ngx_msec_t                        away_since;
     uint64_t                          causes;    /* already named, hashed */
@@ -94,6 +97,8 @@ static void ngx_http_agntkey_redis_flush(ngx_http_agntkey_redis_t *redis);
 static ssize_t ngx_http_agntkey_redis_write(ngx_http_agntkey_redis_t *redis,
     u_char *p, size_t len);
 static void ngx_http_agntkey_redis_read_handler(ngx_event_t *rev);
+static ngx_uint_t ngx_http_agntkey_redis_last_words(
+    ngx_http_agntkey_redis_t *redis);
 static ngx_int_t ngx_http_agntkey_redis_replies(
     ngx_http_agntkey_redis_t *redis);
 static ngx_int_t ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
@@ -199,6 +204,15 @@ ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis)
     if (redis->state == NGX_HTTP_AGNTKEY_REDIS_DOWN) {
         ngx_post_event(&redis->post, &ngx_posted_next_events);
     }
+}
+
+
+void
+ngx_http_agntkey_redis_set_ending(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_ending_pt handler, void *data)
+{
+    redis->ending = handler;
+    redis->ending_data = data;
 }
 
 
@@ -559,6 +573,10 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
     c = rev->data;
     redis = c->data;
 
+    if (c->close && ngx_http_agntkey_redis_last_words(redis)) {
+        return;
+    }
+
     if (c->close) {
 
         /* idle in a worker that is to end, or its time is over: no retries */
@@ -600,6 +618,34 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
         ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST,
                                     "read failed", 0);
     }
+}
+
+
+/* Has the end of the worker given anybody something to send? */
+
+static ngx_uint_t
+ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
+{
+    ngx_http_agntkey_redis_ending_pt  ending;
+
+    ending = redis->ending;
+    redis->ending = NULL;
+
+    if (ending == NULL || !ngx_queue_empty(&redis->commands)
+        || redis->connection->error)
+    {
+        return 0;
+    }
+
+    ending(redis->ending_data);
+
+    if (ngx_queue_empty(&redis->commands)) {
+        return 0;
+    }
+
+    redis->connection->close = 0;
+
+    return 1;
 }
 
 

@@ -69,6 +69,15 @@ void ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis);
 void ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis);
 
 /*
+ * Sets who hears, once, that the worker is to end and the connection idles.
+ * What is sent from there is still answered before the connection closes.
+ */
+typedef void (*ngx_http_agntkey_redis_ending_pt)(void *data);
+
+void ngx_http_agntkey_redis_set_ending(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_ending_pt handler, void *data);
+
+/*
  * Sends one command, as ngx_http_agntkey_resp_format() made it; the bytes are
  * copied.  All commands of one turn of the event loop leave in one write.
  *

@@ -112,8 +112,8 @@ sub no_open_socket {
 redis_start(tls => 1);
 seed_key('one');
 
-# Clients that ask without a pause until they are told to stop; what they
-# got comes back.
+# Clients that ask without a pause until they are told to stop, which is no
+# signal: that would interrupt a request.  What they got comes back.
 
 sub load_start {
     my ($clients) = @_;
@@ -121,17 +121,22 @@ sub load_start {
 
     for (1 .. $clients) {
         pipe(my $read, my $write) or die "pipe: $!\n";
+        pipe(my $stop, my $stopper) or die "pipe: $!\n";
         my $pid = fork // die "fork: $!\n";
 
         if ($pid == 0) {
-            my ($go, %codes) = (1);
+            my %codes;
 
-            close $read;
-            local $SIG{TERM} = sub { $go = 0 };
+            close $_ for $read, $stopper, map { $_->{stopper} } @load;
 
-            while ($go) {
+            for ( ;; ) {
+                vec(my $set = '', fileno $stop, 1) = 1;
+                last if select $set, undef, undef, 0;
+
                 my $res = eval { ask('one', timeout => 10) };
-                $codes{ $res ? $res->{code} || 'none' : "died: $@" }++;
+                my $what = $res ? $res->{code} || "none: $res->{raw}"
+                                : "died: $@";
+                $codes{ $what =~ s/\s+/ /gr }++;
             }
 
             print $write join "\n", map { "$_\t$codes{$_}" } keys %codes;
@@ -139,8 +144,8 @@ sub load_start {
             POSIX::_exit(0);
         }
 
-        close $write;
-        push @load, { pid => $pid, read => $read };
+        close $_ for $write, $stop;
+        push @load, { pid => $pid, read => $read, stopper => $stopper };
     }
 
     return @load;
@@ -150,7 +155,7 @@ sub load_stop {
     my (@load) = @_;
     my %codes;
 
-    kill 'TERM', $_->{pid} for @load;
+    close $_->{stopper} for @load;
 
     for my $client (@load) {
         my $in = $client->{read};
