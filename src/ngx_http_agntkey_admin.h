@@ -13,10 +13,8 @@
 #include "ngx_http_agntkey_ctx.h"
 
 
-/* The setters of "agntkey_admin" and "agntkey_admin_token_file". */
+/* The setter of "agntkey_admin". */
 char *ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_agntkey_admin_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 

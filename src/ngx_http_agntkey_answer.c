@@ -84,6 +84,17 @@ ngx_http_agntkey_answer_text(ngx_http_request_t *r, ngx_uint_t status,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    /*
+     * An answer may come before the body: the rest of it must not be taken
+     * for the next request, nor is it worth a "100 Continue".
+     */
+
+    r->expect_tested = 1;
+
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        r->keepalive = 0;
+    }
+
     r->headers_out.status = status;
     r->headers_out.content_length_n = text->len;
 

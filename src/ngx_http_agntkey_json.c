@@ -151,7 +151,13 @@ ngx_http_agntkey_json_say(ngx_pool_t *pool, char **detail, const char *format,
     size_t   len;
     u_char  *p;
 
-    len = ngx_strlen(format) + ngx_min(ngx_strlen(name), 64);
+    /* what is no name of ours is not worth a long answer */
+
+    if (ngx_strlen(name) > 64) {
+        name = "...";
+    }
+
+    len = ngx_strlen(format) + ngx_strlen(name);
 
     p = ngx_pnalloc(pool, len + 1);
     if (p == NULL) {

@@ -12,6 +12,7 @@
 
 #include "ngx_http_agntkey_access.h"
 #include "ngx_http_agntkey_admin.h"
+#include "ngx_http_agntkey_admin_token.h"
 #include "ngx_http_agntkey_credentials.h"
 #include "ngx_http_agntkey_ctx.h"
 #include "ngx_http_agntkey_reply.h"

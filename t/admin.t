@@ -401,11 +401,11 @@ sub in_redis {
     my $id = $key->{id};
     my $created = ms($key->{created_at});
 
+    my @names = (key_name($id), 'agntkey:workspaces',
+                 map { tagged($_, 'stored') } qw(audit index workspace));
+
     is_deeply([sort grep { !/^agntkey:(?:used|workers)/ }
-               @{ redis_cmd('KEYS', '*') }],
-              [sort key_name($id), tagged('workspace', 'stored'),
-               tagged('index', 'stored'), tagged('audit', 'stored'),
-               'agntkey:workspaces'],
+               @{ redis_cmd('KEYS', '*') }], [sort @names],
               'in Redis - these keys and no others');
 
     is_deeply(hash(key_name($id)), {

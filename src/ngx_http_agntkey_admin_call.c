@@ -1,0 +1,269 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_admin_call.h"
+#include "ngx_http_agntkey_answer.h"
+
+
+static void ngx_http_agntkey_admin_cleanup(void *data);
+
+
+ngx_str_t *
+ngx_http_agntkey_admin_header(ngx_http_request_t *r, ngx_uint_t hash,
+    const char *lowcase)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NULL;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash == hash
+            && h[i].key.len == ngx_strlen(lowcase)
+            && ngx_strncmp(h[i].lowcase_key, lowcase, h[i].key.len) == 0)
+        {
+            return &h[i].value;
+        }
+    }
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_admin_within(ngx_http_agntkey_admin_t *a,
+    ngx_str_t *workspace)
+{
+    return a->who.pin.len == 0
+           || (a->who.pin.len == workspace->len
+               && ngx_memcmp(a->who.pin.data, workspace->data, workspace->len)
+                  == 0);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_limit(ngx_http_agntkey_admin_t *a, ngx_str_t *value)
+{
+    ngx_int_t  n;
+
+    a->limit = 50;
+
+    if (value->data == NULL) {
+        return NGX_OK;
+    }
+
+    n = ngx_atoi(value->data, value->len);
+
+    if (n < 1 || n > NGX_HTTP_AGNTKEY_PAGE_MAX) {
+        return NGX_ERROR;
+    }
+
+    a->limit = n;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_bad_query(ngx_http_agntkey_admin_t *a,
+    const char *name, const char *rule)
+{
+    u_char  detail[128];
+
+    if (name == NULL) {
+        ngx_memcpy(detail, "There is a parameter that this call does not "
+                           "know.", sizeof("There is a parameter that this "
+                           "call does not know."));
+
+    } else {
+        *ngx_snprintf(detail, sizeof(detail) - 1, "The parameter \"%s\"%s",
+                      name, *rule ? rule : " is there twice, or badly "
+                                           "encoded.") = '\0';
+    }
+
+    return ngx_http_agntkey_answer_problem(a->request, NGX_HTTP_BAD_REQUEST,
+                                           "invalid_query", (char *) detail,
+                                           NULL);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_number(ngx_http_agntkey_admin_t *a, int64_t n,
+    ngx_str_t *text)
+{
+    text->data = ngx_pnalloc(a->request->pool, NGX_INT64_LEN);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->len = ngx_sprintf(text->data, "%L", n) - text->data;
+
+    return NGX_OK;
+}
+
+
+/* Returns NGX_AGAIN, or what came of an answer when nothing could be sent. */
+
+ngx_int_t
+ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_call_t *call)
+{
+    ngx_http_cleanup_t  *cln;
+    ngx_http_request_t  *r;
+
+    r = a->request;
+
+    if (call == NULL) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                 "store_unavailable",
+                                 "Redis cannot be reached. Nothing was "
+                                 "changed.", NULL);
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        ngx_http_agntkey_registry_cancel(call);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    a->call = call;
+    cln->handler = ngx_http_agntkey_admin_cleanup;
+    cln->data = a;
+
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    return NGX_AGAIN;
+}
+
+
+static void
+ngx_http_agntkey_admin_cleanup(void *data)
+{
+    ngx_http_agntkey_admin_t  *a = data;
+
+    if (a->call) {
+        ngx_http_agntkey_registry_cancel(a->call);
+        a->call = NULL;
+    }
+}
+
+
+/* The end of every call that has waited. */
+
+void
+ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = a->request->connection;
+
+    ngx_http_finalize_request(a->request, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * NGX_DECLINED: the replies are there and none is an error; otherwise the
+ * answer has been sent.  Of a write nobody knows the fate of, the answer says
+ * so: repeating it is safe.
+ */
+
+ngx_int_t
+ngx_http_agntkey_admin_trouble(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n)
+{
+    u_char               buf[128];
+    ngx_str_t            text, *s;
+    ngx_uint_t           i, unknown;
+    ngx_http_request_t  *r;
+
+    r = a->request;
+    a->call = NULL;
+    unknown = 0;
+
+    ngx_http_set_log_request(r->connection->log, r);
+
+    if (rc == NGX_HTTP_AGNTKEY_REDIS_OK) {
+
+        for (i = 0; i < n; i++) {
+            if (replies[i]->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+                break;
+            }
+        }
+
+        if (i == n) {
+            return NGX_DECLINED;
+        }
+
+        ngx_http_agntkey_resp_error_text(replies[i], buf, &text);
+
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "agntkey: Redis answered an admin call with: %V", &text);
+
+        /*
+         * A script that has begun to write and then fails is not undone; a
+         * Redis that is full stops it before it begins.
+         */
+
+        s = &replies[i]->str;
+
+        unknown = ngx_strnstr(s->data, "script", s->len) != NULL
+                  && !(s->len > 3 && ngx_strncmp(s->data, "OOM", 3) == 0);
+
+    } else if (rc != NGX_HTTP_AGNTKEY_REDIS_UNSENT) {
+        unknown = 1;
+    }
+
+    if (unknown && a->writes) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                 "store_unknown",
+                                 "Redis did not say whether it has done this. "
+                                 "Look, or repeat the call.", NULL);
+    }
+
+    return ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                             "store_unavailable",
+                             a->writes ? "Redis cannot do this now. Nothing "
+                                         "was changed."
+                                       : "Redis cannot be asked now.", NULL);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_not_found(ngx_http_agntkey_admin_t *a)
+{
+    return ngx_http_agntkey_answer_problem(a->request, NGX_HTTP_NOT_FOUND,
+                                           "not_found",
+                                           "There is nothing here.", NULL);
+}
+
+
+/* What Redis holds, or says, is not what this API would have written. */
+
+ngx_int_t
+ngx_http_agntkey_admin_odd(ngx_http_agntkey_admin_t *a)
+{
+    ngx_log_error(NGX_LOG_ERR, a->request->connection->log, 0,
+                  "agntkey: Redis holds something odd");
+
+    return ngx_http_agntkey_answer_problem(a->request,
+                             NGX_HTTP_INTERNAL_SERVER_ERROR, "internal",
+                             "What Redis holds makes no sense: see the error "
+                             "log.", NULL);
+}

@@ -1,0 +1,739 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_admin_keys.h"
+#include "ngx_http_agntkey_admin_call.h"
+#include "ngx_http_agntkey_answer.h"
+#include "ngx_http_agntkey_query.h"
+
+
+/* seconds that a rotated key goes on, unless the call says otherwise */
+#define NGX_HTTP_AGNTKEY_ADMIN_OVERLAP   86400
+
+
+static ngx_int_t ngx_http_agntkey_admin_mint(ngx_http_agntkey_admin_t *a,
+    u_char *tag);
+static void ngx_http_agntkey_admin_wipe(void *data);
+static ngx_int_t ngx_http_agntkey_admin_idempotency(
+    ngx_http_agntkey_admin_t *a);
+static void ngx_http_agntkey_admin_row_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n);
+static void ngx_http_agntkey_admin_new_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a,
+    ngx_str_t *id, ngx_http_agntkey_reply_t *row);
+static void ngx_http_agntkey_admin_list_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_page(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply);
+static ngx_http_agntkey_json_t *ngx_http_agntkey_admin_row(
+    ngx_http_agntkey_admin_t *a, ngx_str_t *id, ngx_http_agntkey_reply_t *row,
+    ngx_str_t *key);
+static ngx_uint_t ngx_http_agntkey_admin_is_id(ngx_str_t *id);
+
+
+ngx_int_t
+ngx_http_agntkey_admin_create(ngx_http_agntkey_admin_t *a)
+{
+    u_char                   tag[NGX_HTTP_AGNTKEY_TAG_LEN];
+    ngx_int_t                rc;
+    ngx_http_request_t      *r;
+    ngx_http_agntkey_new_t  *new;
+
+    r = a->request;
+    new = &a->new;
+
+    if (!(a->body.present & NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE)) {
+
+        if (a->who.pin.len == 0) {
+            return ngx_http_agntkey_answer_problem(r, NGX_HTTP_BAD_REQUEST,
+                                     "missing_member",
+                                     "The member \"workspace\" is missing.",
+                                     NULL);
+        }
+
+        a->body.workspace = a->who.pin;
+    }
+
+    if (!ngx_http_agntkey_admin_within(a, &a->body.workspace)) {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    rc = ngx_http_agntkey_admin_idempotency(a);
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    new->workspace = a->body.workspace;
+    new->name = a->body.name;
+    new->scopes = a->body.scopes;
+
+    if ((a->body.present & NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT)
+        && a->body.expires_at != NGX_HTTP_AGNTKEY_NEVER
+        && ngx_http_agntkey_admin_number(a, a->body.expires_at,
+                                         &new->expires_at)
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_agntkey_token_tag(&new->workspace, tag) != NGX_OK
+        || ngx_http_agntkey_admin_mint(a, tag) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    a->writes = 1;
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_create(a->redis, &a->who, new,
+                                       ngx_http_agntkey_admin_new_handler, a));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_list(ngx_http_agntkey_admin_t *a)
+{
+    u_char                   *p, *buf, tag[NGX_HTTP_AGNTKEY_TAG_LEN];
+    ngx_int_t                 n;
+    ngx_str_t                 values[4], *cursor, *status;
+    ngx_uint_t                bad;
+    ngx_http_request_t       *r;
+    ngx_http_agntkey_page_t   page;
+    static const char        *names[] = { "workspace", "status", "limit",
+                                          "cursor", NULL };
+
+    r = a->request;
+
+    buf = ngx_pnalloc(r->pool, r->args.len + 1);
+    if (buf == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_agntkey_query_parse(&r->args, names, values, buf, &bad)
+        != NGX_OK)
+    {
+        return ngx_http_agntkey_admin_bad_query(a, names[bad], "");
+    }
+
+    ngx_memzero(&page, sizeof(ngx_http_agntkey_page_t));
+
+    page.workspace = values[0].data ? values[0] : a->who.pin;
+
+    if (!ngx_http_agntkey_record_workspace_valid(&page.workspace)) {
+        return ngx_http_agntkey_admin_bad_query(a, "workspace",
+                                            " must be given, and be a name.");
+    }
+
+    if (!ngx_http_agntkey_admin_within(a, &page.workspace)) {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    status = &values[1];
+
+    if (status->data
+        && !(status->len == 6 && ngx_strncmp(status->data, "active", 6) == 0)
+        && !(status->len == 7 && ngx_strncmp(status->data, "revoked", 7) == 0)
+        && !(status->len == 7 && ngx_strncmp(status->data, "expired", 7) == 0))
+    {
+        return ngx_http_agntkey_admin_bad_query(a, "status",
+                                       " is active, revoked or expired.");
+    }
+
+    page.status = *status;
+
+    if (ngx_http_agntkey_admin_limit(a, &values[2]) != NGX_OK) {
+        return ngx_http_agntkey_admin_bad_query(a, "limit",
+                                       " is a number from 1 to 100.");
+    }
+
+    page.limit = a->limit;
+
+    cursor = &values[3];
+
+    if (cursor->data) {
+
+        page.after.data = cursor->data;
+        page.after.len = ngx_min(cursor->len, NGX_HTTP_AGNTKEY_ID_LEN);
+
+        p = cursor->data + page.after.len;
+
+        page.after_at.data = p + 1;
+        page.after_at.len = cursor->len - ngx_min(cursor->len,
+                                                NGX_HTTP_AGNTKEY_ID_LEN + 1);
+
+        n = (page.after_at.len > 15)
+            ? NGX_ERROR : ngx_atoi(page.after_at.data, page.after_at.len);
+
+        if (!ngx_http_agntkey_admin_is_id(&page.after) || n == NGX_ERROR
+            || *p != '.')
+        {
+            return ngx_http_agntkey_answer_problem(r, NGX_HTTP_BAD_REQUEST,
+                                     "invalid_cursor",
+                                     "The parameter \"cursor\" is not one "
+                                     "that this API has given out.", NULL);
+        }
+    }
+
+    if (ngx_http_agntkey_token_tag(&page.workspace, tag) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_list(a->redis, &page, tag,
+                                      ngx_http_agntkey_admin_list_handler, a));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_get(ngx_http_agntkey_admin_t *a)
+{
+    if (!ngx_http_agntkey_admin_is_id(&a->segment)) {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_get(a->redis, &a->who,
+                                       a->segment.data,
+                                       ngx_http_agntkey_admin_row_handler, a));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_change(ngx_http_agntkey_admin_t *a)
+{
+    ngx_http_agntkey_change_t  change;
+
+    if (!ngx_http_agntkey_admin_is_id(&a->segment)) {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    if (a->body.present == 0) {
+        return ngx_http_agntkey_answer_problem(a->request,
+                             NGX_HTTP_BAD_REQUEST, "missing_member",
+                             "Nothing to change: give \"name\", \"scopes\" or "
+                             "\"expires_at\".", NULL);
+    }
+
+    ngx_memzero(&change, sizeof(ngx_http_agntkey_change_t));
+
+    if (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_NAME) {
+        change.name = a->body.name;
+    }
+
+    if (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_SCOPES) {
+        change.scopes = a->body.scopes;
+    }
+
+    if (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT) {
+
+        ngx_str_set(&change.expires_at, "");
+
+        if (a->body.expires_at != NGX_HTTP_AGNTKEY_NEVER
+            && ngx_http_agntkey_admin_number(a, a->body.expires_at,
+                                             &change.expires_at)
+               != NGX_OK)
+        {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    a->writes = 1;
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_change(a->redis, &a->who,
+                                       a->segment.data, &change,
+                                       ngx_http_agntkey_admin_row_handler, a));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_revoke(ngx_http_agntkey_admin_t *a)
+{
+    if (!ngx_http_agntkey_admin_is_id(&a->segment)) {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    a->writes = 1;
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_revoke(a->redis, &a->who,
+                                       a->segment.data,
+                                       ngx_http_agntkey_admin_row_handler, a));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_rotate(ngx_http_agntkey_admin_t *a)
+{
+    int64_t    overlap;
+    ngx_str_t  text;
+
+    if (!ngx_http_agntkey_admin_is_id(&a->segment)) {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    overlap = (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_OVERLAP)
+              ? a->body.overlap : NGX_HTTP_AGNTKEY_ADMIN_OVERLAP;
+
+    if (ngx_http_agntkey_admin_number(a, overlap * 1000, &text) != NGX_OK
+        || ngx_http_agntkey_admin_mint(a, a->segment.data) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    a->new.name = a->body.name;
+    a->writes = 1;
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_rotate(a->redis, &a->who,
+                                       a->segment.data, &a->new, &text,
+                                       ngx_http_agntkey_admin_new_handler, a));
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_admin_mint(ngx_http_agntkey_admin_t *a, u_char *tag)
+{
+    u_char                         digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
+    ngx_str_t                     *prefix;
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_request_t            *r;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    r = a->request;
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
+    prefix = &amcf->prefix;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_str_t));
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    a->key.len = prefix->len + 1 + NGX_HTTP_AGNTKEY_TAIL_LEN;
+    a->key.data = ngx_pnalloc(r->pool, a->key.len);
+    if (a->key.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    *(ngx_str_t *) cln->data = a->key;
+    cln->handler = ngx_http_agntkey_admin_wipe;
+
+    if (ngx_http_agntkey_token_mint(prefix, tag, a->key.data) != NGX_OK
+        || ngx_http_agntkey_token_digest(&a->key, digest) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      "agntkey: OpenSSL made no key");
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(a->new.id, a->key.data + prefix->len + 1,
+               NGX_HTTP_AGNTKEY_ID_LEN);
+    ngx_hex_dump(a->new.digest, digest, NGX_HTTP_AGNTKEY_DIGEST_LEN);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_agntkey_admin_wipe(void *data)
+{
+    ngx_str_t  *text = data;
+
+    ngx_explicit_memzero(text->data, text->len);
+}
+
+
+/* NGX_DECLINED: go on; otherwise the answer has been sent. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_idempotency(ngx_http_agntkey_admin_t *a)
+{
+    u_char               digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
+    size_t               i;
+    ngx_str_t           *value, *hex;
+    ngx_uint_t           hash;
+    ngx_http_request_t  *r;
+
+    r = a->request;
+
+    hash = ngx_hash_key((u_char *) "idempotency-key",
+                        sizeof("idempotency-key") - 1);
+
+    value = ngx_http_agntkey_admin_header(r, hash, "idempotency-key");
+    if (value == NULL) {
+        return NGX_DECLINED;
+    }
+
+    for (i = 0; i < value->len; i++) {
+        if (value->data[i] < 0x21 || value->data[i] > 0x7e) {
+            break;
+        }
+    }
+
+    if (i == 0 || i > 255 || i < value->len) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_BAD_REQUEST,
+                                 "invalid_idempotency_key",
+                                 "Idempotency-Key has 1 to 255 visible "
+                                 "characters of ASCII.", NULL);
+    }
+
+    hex = &a->new.idempotency;
+
+    hex->len = 2 * NGX_HTTP_AGNTKEY_DIGEST_LEN;
+    hex->data = ngx_pnalloc(r->pool, hex->len);
+
+    if (hex->data == NULL
+        || ngx_http_agntkey_token_digest(value, digest) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_hex_dump(hex->data, digest, NGX_HTTP_AGNTKEY_DIGEST_LEN);
+
+    return NGX_DECLINED;
+}
+
+
+static void
+ngx_http_agntkey_admin_row_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+{
+    ngx_int_t                  answer;
+    ngx_http_agntkey_json_t   *object;
+    ngx_http_agntkey_admin_t  *a = data;
+
+    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+
+    if (answer == NGX_DECLINED) {
+
+        if (replies[0]->type == NGX_HTTP_AGNTKEY_RESP_NIL) {
+            answer = ngx_http_agntkey_admin_not_found(a);
+
+        } else {
+            object = ngx_http_agntkey_admin_row(a, &a->segment, replies[0],
+                                                NULL);
+            answer = object
+                     ? ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
+                                                    object)
+                     : ngx_http_agntkey_admin_odd(a);
+        }
+    }
+
+    ngx_http_agntkey_admin_done(a, answer);
+}
+
+
+static void
+ngx_http_agntkey_admin_new_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+{
+    ngx_int_t                  answer;
+    ngx_http_agntkey_admin_t  *a = data;
+
+    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+
+    if (answer == NGX_DECLINED) {
+        answer = ngx_http_agntkey_admin_made(a, replies[n - 1]);
+    }
+
+    ngx_http_agntkey_admin_done(a, answer);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply)
+{
+    ngx_str_t            id, *what;
+    ngx_http_request_t  *r;
+
+    r = a->request;
+
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_NIL) {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts == 0
+        || reply->elts[0]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
+    {
+        return ngx_http_agntkey_admin_odd(a);
+    }
+
+    what = &reply->elts[0]->str;
+
+    if (reply->nelts == 2 && what->len == 2
+        && ngx_strncmp(what->data, "ok", 2) == 0)
+    {
+        id.data = a->new.id;
+        id.len = NGX_HTTP_AGNTKEY_ID_LEN;
+
+        return ngx_http_agntkey_admin_show_key(a, &id, reply->elts[1]);
+    }
+
+    if (reply->nelts == 2 && what->len == 6
+        && ngx_strncmp(what->data, "repeat", 6) == 0
+        && reply->elts[1]->type == NGX_HTTP_AGNTKEY_RESP_STRING)
+    {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_CONFLICT,
+                                 "idempotency_conflict",
+                                 "A key was made for this Idempotency-Key "
+                                 "before, and is not shown again.",
+                                 &reply->elts[1]->str);
+    }
+
+    if (what->len == 7 && ngx_strncmp(what->data, "revoked", 7) == 0) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_CONFLICT,
+                                 "key_revoked",
+                                 "A revoked key cannot be rotated: create "
+                                 "another.", NULL);
+    }
+
+    if (what->len == 7 && ngx_strncmp(what->data, "expired", 7) == 0) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_CONFLICT,
+                                 "key_expired",
+                                 "An expired key cannot be rotated: create "
+                                 "another.", NULL);
+    }
+
+    /* "taken": 8 random digits have met 8 others in one of 218 trillions */
+
+    return ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                             "store_unavailable",
+                             "The id was taken. Nothing was changed.", NULL);
+}
+
+
+/*
+ * The one answer that shows a key.  jansson keeps copies of what it is given,
+ * so it is given as many zeros, and the key takes their place in the text.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
+    ngx_http_agntkey_reply_t *row)
+{
+    u_char                    *p;
+    u_char                     zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
+    ngx_str_t                  blank, text, location, *name;
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_request_t        *r;
+    ngx_http_agntkey_json_t   *object;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = a->request;
+
+    ngx_memset(zeros, '0', sizeof(zeros));
+    blank.data = zeros;
+    blank.len = a->key.len;
+
+    object = ngx_http_agntkey_admin_row(a, id, row, &blank);
+    if (object == NULL) {
+        return ngx_http_agntkey_admin_odd(a);
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_str_t));
+    if (cln == NULL) {
+        ngx_http_agntkey_json_drop(object);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_agntkey_json_text(r->pool, object, &text) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    *(ngx_str_t *) cln->data = text;
+    cln->handler = ngx_http_agntkey_admin_wipe;
+
+    p = ngx_strnstr(text.data, "\"key\":\"", text.len);
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memcpy(p + sizeof("\"key\":\"") - 1, a->key.data, a->key.len);
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    name = &clcf->name;
+
+    location.data = ngx_pnalloc(r->pool, name->len + sizeof("/keys/")
+                                         + id->len);
+    if (location.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    location.len = ngx_sprintf(location.data, "%V%skeys/%V", name,
+                               name->data[name->len - 1] == '/' ? "" : "/", id)
+                   - location.data;
+
+    if (ngx_http_agntkey_answer_header(r, "Location", &location) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_agntkey_answer_text(r, NGX_HTTP_CREATED, &text);
+}
+
+
+static void
+ngx_http_agntkey_admin_list_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+{
+    ngx_int_t                  answer;
+    ngx_http_agntkey_admin_t  *a = data;
+
+    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+
+    if (answer == NGX_DECLINED) {
+        answer = ngx_http_agntkey_admin_page(a, replies[0]);
+    }
+
+    ngx_http_agntkey_admin_done(a, answer);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_admin_page(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply)
+{
+    u_char                      buf[64];
+    ngx_str_t                   cursor;
+    ngx_uint_t                  i;
+    ngx_http_agntkey_json_t    *list, *object;
+    ngx_http_agntkey_reply_t  **elts, *rows;
+
+    elts = reply->elts;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 3
+        || elts[0]->type != NGX_HTTP_AGNTKEY_RESP_STRING
+        || elts[0]->str.len > NGX_HTTP_AGNTKEY_ID_LEN
+        || elts[1]->type != NGX_HTTP_AGNTKEY_RESP_STRING
+        || elts[1]->str.len > NGX_INT64_LEN
+        || elts[2]->type != NGX_HTTP_AGNTKEY_RESP_ARRAY)
+    {
+        return ngx_http_agntkey_admin_odd(a);
+    }
+
+    list = ngx_http_agntkey_json_list();
+    if (list == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rows = elts[2];
+
+    for (i = 0; i + 1 < rows->nelts; i += 2) {
+
+        if (rows->elts[i]->type != NGX_HTTP_AGNTKEY_RESP_STRING) {
+            continue;
+        }
+
+        object = ngx_http_agntkey_admin_row(a, &rows->elts[i]->str,
+                                            rows->elts[i + 1], NULL);
+
+        /* a record that makes no sense has been logged, and hides nobody */
+
+        if (object
+            && ngx_http_agntkey_json_append(list, object) != NGX_OK)
+        {
+            ngx_http_agntkey_json_drop(list);
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    if (elts[0]->str.len) {
+        cursor.data = buf;
+        cursor.len = ngx_sprintf(buf, "%V.%V", &elts[0]->str, &elts[1]->str)
+                     - buf;
+
+        if (ngx_http_agntkey_json_cursor(list, &cursor) != NGX_OK) {
+            ngx_http_agntkey_json_drop(list);
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    return ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK, list);
+}
+
+
+/* NULL for a row that makes no sense, which is logged, and without memory. */
+
+static ngx_http_agntkey_json_t *
+ngx_http_agntkey_admin_row(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
+    ngx_http_agntkey_reply_t *row, ngx_str_t *key)
+{
+    off_t                          used;
+    ngx_str_t                      fields[NGX_HTTP_AGNTKEY_ROW];
+    ngx_uint_t                     i, bad;
+    ngx_http_agntkey_shown_t       shown;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    if (row->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
+        || row->nelts != NGX_HTTP_AGNTKEY_ROW
+        || id->len != NGX_HTTP_AGNTKEY_ID_LEN)
+    {
+        return NULL;
+    }
+
+    for (i = 0; i < NGX_HTTP_AGNTKEY_ROW; i++) {
+
+        ngx_str_null(&fields[i]);
+
+        if (row->elts[i]->type == NGX_HTTP_AGNTKEY_RESP_STRING) {
+            fields[i] = row->elts[i]->str;
+        }
+    }
+
+    bad = 0;
+
+    if (ngx_http_agntkey_record_parse(fields, &shown.record, &bad) != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, a->request->connection->log, 0,
+                      "agntkey: the record of key \"%V\" in Redis "
+                      "has a bad field \"%V\"",
+                      id, &ngx_http_agntkey_record_fields[bad]);
+        return NULL;
+    }
+
+    amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
+
+    shown.id = *id;
+    shown.prefix = amcf->prefix;
+
+    used = 0;
+
+    if (fields[NGX_HTTP_AGNTKEY_FIELDS].len <= 15) {
+        used = ngx_atoof(fields[NGX_HTTP_AGNTKEY_FIELDS].data,
+                         fields[NGX_HTTP_AGNTKEY_FIELDS].len);
+    }
+
+    shown.last_used_at = (used > 0) ? used : 0;
+
+    return ngx_http_agntkey_json_key(&shown, a->now, key);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_admin_is_id(ngx_str_t *id)
+{
+    size_t  i;
+
+    if (id->len != NGX_HTTP_AGNTKEY_ID_LEN) {
+        return 0;
+    }
+
+    for (i = 0; i < id->len; i++) {
+        if (!((id->data[i] >= '0' && id->data[i] <= '9')
+              || (id->data[i] >= 'a' && id->data[i] <= 'z')
+              || (id->data[i] >= 'A' && id->data[i] <= 'Z')))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}

@@ -1,0 +1,28 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * The calls of the admin API that are about keys.
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_ADMIN_KEYS_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_ADMIN_KEYS_H_INCLUDED_
+
+
+#include "ngx_http_agntkey_admin_call.h"
+
+
+/*
+ * Each returns NGX_AGAIN when it waits for Redis, or what came of an answer
+ * that has been sent.
+ */
+ngx_int_t ngx_http_agntkey_admin_create(ngx_http_agntkey_admin_t *a);
+ngx_int_t ngx_http_agntkey_admin_list(ngx_http_agntkey_admin_t *a);
+ngx_int_t ngx_http_agntkey_admin_get(ngx_http_agntkey_admin_t *a);
+ngx_int_t ngx_http_agntkey_admin_change(ngx_http_agntkey_admin_t *a);
+ngx_int_t ngx_http_agntkey_admin_revoke(ngx_http_agntkey_admin_t *a);
+ngx_int_t ngx_http_agntkey_admin_rotate(ngx_http_agntkey_admin_t *a);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_ADMIN_KEYS_H_INCLUDED_ */

@@ -1,0 +1,318 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_admin_workspaces.h"
+#include "ngx_http_agntkey_admin_call.h"
+#include "ngx_http_agntkey_answer.h"
+#include "ngx_http_agntkey_query.h"
+
+
+static void ngx_http_agntkey_admin_names_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_names(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_admin_states_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t **replies, ngx_uint_t n);
+static void ngx_http_agntkey_admin_workspace_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n);
+static ngx_http_agntkey_json_t *ngx_http_agntkey_admin_state(ngx_str_t *name,
+    ngx_http_agntkey_reply_t *reply, ngx_http_agntkey_reply_t *keys);
+
+
+ngx_int_t
+ngx_http_agntkey_admin_workspaces(ngx_http_agntkey_admin_t *a)
+{
+    u_char              *buf;
+    ngx_str_t            values[2], *cursor;
+    ngx_uint_t           bad;
+    ngx_http_request_t  *r;
+    static const char   *names[] = { "limit", "cursor", NULL };
+
+    r = a->request;
+
+    buf = ngx_pnalloc(r->pool, r->args.len + 1);
+    if (buf == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_agntkey_query_parse(&r->args, names, values, buf, &bad)
+        != NGX_OK)
+    {
+        return ngx_http_agntkey_admin_bad_query(a, names[bad], "");
+    }
+
+    if (ngx_http_agntkey_admin_limit(a, &values[0]) != NGX_OK) {
+        return ngx_http_agntkey_admin_bad_query(a, "limit",
+                                       " is a number from 1 to 100.");
+    }
+
+    cursor = &values[1];
+
+    if (cursor->data && !ngx_http_agntkey_record_workspace_valid(cursor)) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_BAD_REQUEST,
+                                 "invalid_cursor",
+                                 "The parameter \"cursor\" is not one that "
+                                 "this API has given out.", NULL);
+    }
+
+    if (a->who.pin.len) {
+        a->names = &a->who.pin;
+        a->nnames = 1;
+
+        return ngx_http_agntkey_admin_wait(a,
+                   ngx_http_agntkey_registry_workspace_states(a->redis,
+                                    a->names, a->nnames,
+                                    ngx_http_agntkey_admin_states_handler, a));
+    }
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_workspaces(a->redis, cursor, a->limit,
+                                     ngx_http_agntkey_admin_names_handler, a));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_workspace(ngx_http_agntkey_admin_t *a)
+{
+    if (!ngx_http_agntkey_record_workspace_valid(&a->segment)
+        || !ngx_http_agntkey_admin_within(a, &a->segment))
+    {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_workspace_states(a->redis,
+                                 &a->segment, 1,
+                                 ngx_http_agntkey_admin_workspace_handler, a));
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_workspace_set(ngx_http_agntkey_admin_t *a)
+{
+    if (!ngx_http_agntkey_record_workspace_valid(&a->segment)
+        || !ngx_http_agntkey_admin_within(a, &a->segment))
+    {
+        return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    a->writes = 1;
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_workspace_set(a->redis, &a->who,
+                                 &a->segment, a->body.active,
+                                 ngx_http_agntkey_admin_workspace_handler, a));
+}
+
+
+static void
+ngx_http_agntkey_admin_names_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+{
+    ngx_int_t                  answer;
+    ngx_http_agntkey_admin_t  *a = data;
+
+    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+
+    if (answer == NGX_DECLINED) {
+        answer = ngx_http_agntkey_admin_names(a, replies[0]);
+    }
+
+    if (answer != NGX_AGAIN) {
+        ngx_http_agntkey_admin_done(a, answer);
+    }
+}
+
+
+/* The names are here; now for what is known of each. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_names(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply)
+{
+    ngx_str_t   *one;
+    ngx_uint_t   i;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY) {
+        return ngx_http_agntkey_admin_odd(a);
+    }
+
+    a->more = (reply->nelts > a->limit);
+    a->nnames = 0;
+    a->names = ngx_palloc(a->request->pool,
+                          (a->limit + 1) * sizeof(ngx_str_t));
+    if (a->names == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    for (i = 0; i < reply->nelts && i < a->limit; i++) {
+
+        if (reply->elts[i]->type != NGX_HTTP_AGNTKEY_RESP_STRING
+            || !ngx_http_agntkey_record_workspace_valid(&reply->elts[i]->str))
+        {
+            continue;
+        }
+
+        one = &a->names[a->nnames++];
+
+        one->len = reply->elts[i]->str.len;
+        one->data = ngx_pstrdup(a->request->pool, &reply->elts[i]->str);
+        if (one->data == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    if (a->nnames == 0) {
+        return ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
+                                            ngx_http_agntkey_json_list());
+    }
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_workspace_states(a->redis, a->names,
+                                    a->nnames,
+                                    ngx_http_agntkey_admin_states_handler, a));
+}
+
+
+static void
+ngx_http_agntkey_admin_states_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+{
+    ngx_int_t                  answer;
+    ngx_http_agntkey_admin_t  *a = data;
+
+    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+
+    if (answer == NGX_DECLINED) {
+        answer = ngx_http_agntkey_admin_states(a, replies, n);
+    }
+
+    ngx_http_agntkey_admin_done(a, answer);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+{
+    ngx_uint_t                i;
+    ngx_http_agntkey_json_t  *list, *object;
+
+    list = ngx_http_agntkey_json_list();
+    if (list == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    for (i = 0; 2 * i + 1 < n; i++) {
+
+        object = ngx_http_agntkey_admin_state(&a->names[i], replies[2 * i],
+                                              replies[2 * i + 1]);
+
+        /* a name whose first key was never made */
+
+        if (object
+            && ngx_http_agntkey_json_append(list, object) != NGX_OK)
+        {
+            ngx_http_agntkey_json_drop(list);
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    if (a->more
+        && ngx_http_agntkey_json_cursor(list, &a->names[a->nnames - 1])
+           != NGX_OK)
+    {
+        ngx_http_agntkey_json_drop(list);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK, list);
+}
+
+
+static void
+ngx_http_agntkey_admin_workspace_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+    ngx_uint_t n)
+{
+    ngx_int_t                  answer;
+    ngx_http_agntkey_json_t   *object;
+    ngx_http_agntkey_reply_t  *reply;
+    ngx_http_agntkey_admin_t  *a = data;
+
+    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+
+    if (answer == NGX_DECLINED) {
+
+        reply = replies[0];
+
+        if (n == 2) {
+            object = ngx_http_agntkey_admin_state(&a->segment, reply,
+                                                  replies[1]);
+
+        } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY
+                   && reply->nelts == 3)
+        {
+            object = ngx_http_agntkey_admin_state(&a->segment, reply,
+                                                  reply->elts[2]);
+
+        } else {
+            object = NULL;
+        }
+
+        answer = object ? ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
+                                                       object)
+                        : ngx_http_agntkey_admin_not_found(a);
+    }
+
+    ngx_http_agntkey_admin_done(a, answer);
+}
+
+
+/* NULL when there is no such workspace, or no memory. */
+
+static ngx_http_agntkey_json_t *
+ngx_http_agntkey_admin_state(ngx_str_t *name, ngx_http_agntkey_reply_t *reply,
+    ngx_http_agntkey_reply_t *keys)
+{
+    off_t                       created_at;
+    ngx_uint_t                  active;
+    ngx_http_agntkey_reply_t  **elts;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts < 2
+        || keys->type != NGX_HTTP_AGNTKEY_RESP_INTEGER)
+    {
+        return NULL;
+    }
+
+    elts = reply->elts;
+
+    if (elts[0]->type == NGX_HTTP_AGNTKEY_RESP_NIL
+        && elts[1]->type == NGX_HTTP_AGNTKEY_RESP_NIL)
+    {
+        return NULL;
+    }
+
+    active = (elts[0]->type == NGX_HTTP_AGNTKEY_RESP_STRING
+              && elts[0]->str.len == 1 && elts[0]->str.data[0] == '1');
+
+    created_at = 0;
+
+    if (elts[1]->type == NGX_HTTP_AGNTKEY_RESP_STRING
+        && elts[1]->str.len <= 15)
+    {
+        created_at = ngx_atoof(elts[1]->str.data, elts[1]->str.len);
+    }
+
+    return ngx_http_agntkey_json_workspace(name, active,
+                                           created_at > 0 ? created_at : 0,
+                                           keys->integer);
+}
