@@ -126,3 +126,31 @@ shim_crc32_table(void)
         ngx_crc32_table256[i] = r;
     }
 }
+
+
+/* with formats that mean the same to C */
+
+u_char *
+ngx_sprintf(u_char *buf, const char *fmt, ...)
+{
+    int      n;
+    va_list  args;
+
+    va_start(args, fmt);
+    n = vsprintf((char *) buf, fmt, args);
+    va_end(args);
+
+    return buf + n;
+}
+
+
+void
+ngx_gmtime(time_t t, ngx_tm_t *tp)
+{
+    gmtime_r(&t, tp);
+
+    /* nginx counts months from 1 and years from 0 */
+
+    tp->ngx_tm_mon++;
+    tp->ngx_tm_year += 1900;
+}
