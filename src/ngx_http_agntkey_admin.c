@@ -134,9 +134,8 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
 
         rc = a->route->handler(a);
 
-        if (rc == NGX_AGAIN) {
+        if (rc == NGX_DONE) {
             r->main->count++;
-            return NGX_DONE;
         }
 
         return rc;
@@ -344,7 +343,7 @@ ngx_http_agntkey_admin_body_handler(ngx_http_request_t *r)
                              "A body has 16384 bytes at the most.", NULL);
     }
 
-    if (rc != NGX_AGAIN) {
+    if (rc != NGX_DONE) {
         ngx_http_finalize_request(r, rc);
     }
 }
@@ -392,6 +391,13 @@ ngx_http_agntkey_admin_body_text(ngx_http_request_t *r, ngx_str_t *text)
 
         b = cl->buf;
         len = ngx_buf_size(b);
+
+        if (len == 0) {
+
+            /* a chunked body may end with a buffer that is only a mark */
+
+            continue;
+        }
 
         if (ngx_buf_in_memory(b)) {
             p = ngx_cpymem(p, b->pos, len);

@@ -9,6 +9,7 @@
 
 
 static void ngx_http_agntkey_admin_cleanup(void *data);
+static ngx_uint_t ngx_http_agntkey_admin_half_done(ngx_str_t *error);
 
 
 ngx_str_t *
@@ -116,7 +117,7 @@ ngx_http_agntkey_admin_number(ngx_http_agntkey_admin_t *a, int64_t n,
 }
 
 
-/* Returns NGX_AGAIN, or what came of an answer when nothing could be sent. */
+/* Returns NGX_DONE, or what came of an answer when nothing could be sent. */
 
 ngx_int_t
 ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
@@ -144,10 +145,15 @@ ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
     cln->handler = ngx_http_agntkey_admin_cleanup;
     cln->data = a;
 
-    r->read_event_handler = ngx_http_test_reading;
+    /* what is left of a body that nobody wants is being read by nginx */
+
+    if (!r->discard_body) {
+        r->read_event_handler = ngx_http_test_reading;
+    }
+
     r->write_event_handler = ngx_http_request_empty_handler;
 
-    return NGX_AGAIN;
+    return NGX_DONE;
 }
 
 
@@ -178,6 +184,40 @@ ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc)
 
 
 /*
+ * A script that fails after it has begun to write is not undone.  These are
+ * the errors with which Redis refuses a script, or its first write; before
+ * version 7 the code of the latter stands inside of the text.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_admin_half_done(ngx_str_t *error)
+{
+    size_t        len;
+    const char  **code;
+
+    static const char  *refusals[] = {
+        "OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ",
+        "MASTERDOWN ", "NOAUTH ", "BUSY ", "CLUSTERDOWN ", "MOVED ", "ASK ",
+        "TRYAGAIN ", NULL
+    };
+
+    for (code = refusals; *code; code++) {
+        len = ngx_strlen(*code);
+
+        if (error->len > len
+            && (ngx_strncmp(error->data, *code, len) == 0
+                || ngx_strnstr(error->data + 1, (char *) *code,
+                               error->len - 1)))
+        {
+            return 0;
+        }
+    }
+
+    return ngx_strnstr(error->data, "script", error->len) != NULL;
+}
+
+
+/*
  * NGX_DECLINED: the replies are there and none is an error; otherwise the
  * answer has been sent.  Of a write nobody knows the fate of, the answer says
  * so: repeating it is safe.
@@ -189,7 +229,7 @@ ngx_http_agntkey_admin_trouble(ngx_http_agntkey_admin_t *a,
     ngx_uint_t n)
 {
     u_char               buf[128];
-    ngx_str_t            text, *s;
+    ngx_str_t            text;
     ngx_uint_t           i, unknown;
     ngx_http_request_t  *r;
 
@@ -216,15 +256,7 @@ ngx_http_agntkey_admin_trouble(ngx_http_agntkey_admin_t *a,
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "agntkey: Redis answered an admin call with: %V", &text);
 
-        /*
-         * A script that has begun to write and then fails is not undone; a
-         * Redis that is full stops it before it begins.
-         */
-
-        s = &replies[i]->str;
-
-        unknown = ngx_strnstr(s->data, "script", s->len) != NULL
-                  && !(s->len > 3 && ngx_strncmp(s->data, "OOM", 3) == 0);
+        unknown = ngx_http_agntkey_admin_half_done(&replies[i]->str);
 
     } else if (rc != NGX_HTTP_AGNTKEY_REDIS_UNSENT) {
         unknown = 1;

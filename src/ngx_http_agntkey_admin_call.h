@@ -46,7 +46,7 @@ typedef struct {
 
 
 /*
- * Waits for the call.  Returns NGX_AGAIN: its handler will end the request by
+ * Waits for the call.  Returns NGX_DONE: its handler will end the request by
  * ngx_http_agntkey_admin_done().  For NULL, which is a call that could not be
  * sent, the answer goes out, and what came of it is returned.
  */

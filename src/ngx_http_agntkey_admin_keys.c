@@ -439,9 +439,18 @@ ngx_http_agntkey_admin_new_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_int_t                  answer;
     ngx_http_agntkey_admin_t  *a = data;
 
-    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+    /* the last one tells; before it only a name was added to a list */
+
+    answer = ngx_http_agntkey_admin_trouble(a, rc, &replies[n - 1], 1);
 
     if (answer == NGX_DECLINED) {
+
+        if (replies[0]->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+            ngx_log_error(NGX_LOG_ERR, a->request->connection->log, 0,
+                          "agntkey: Redis did not add a workspace to "
+                          "agntkey:workspaces");
+        }
+
         answer = ngx_http_agntkey_admin_made(a, replies[n - 1]);
     }
 

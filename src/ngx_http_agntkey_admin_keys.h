@@ -14,7 +14,7 @@
 
 
 /*
- * Each returns NGX_AGAIN when it waits for Redis, or what came of an answer
+ * Each returns NGX_DONE when it waits for Redis, or what came of an answer
  * that has been sent.
  */
 ngx_int_t ngx_http_agntkey_admin_create(ngx_http_agntkey_admin_t *a);

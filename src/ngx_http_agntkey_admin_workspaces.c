@@ -23,6 +23,8 @@ static ngx_int_t ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
 static void ngx_http_agntkey_admin_workspace_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n);
+static ngx_uint_t ngx_http_agntkey_admin_absent(
+    ngx_http_agntkey_reply_t *reply);
 static ngx_http_agntkey_json_t *ngx_http_agntkey_admin_state(ngx_str_t *name,
     ngx_http_agntkey_reply_t *reply, ngx_http_agntkey_reply_t *keys);
 
@@ -126,7 +128,7 @@ ngx_http_agntkey_admin_names_handler(void *data, ngx_http_agntkey_redis_e rc,
         answer = ngx_http_agntkey_admin_names(a, replies[0]);
     }
 
-    if (answer != NGX_AGAIN) {
+    if (answer != NGX_DONE) {
         ngx_http_agntkey_admin_done(a, answer);
     }
 }
@@ -268,12 +270,40 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
             object = NULL;
         }
 
-        answer = object ? ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
-                                                       object)
-                        : ngx_http_agntkey_admin_not_found(a);
+        if (object) {
+            answer = ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
+                                                  object);
+
+        } else if (ngx_http_agntkey_admin_absent(reply)) {
+            answer = ngx_http_agntkey_admin_not_found(a);
+
+        } else {
+            answer = ngx_http_agntkey_admin_odd(a);
+        }
     }
 
     ngx_http_agntkey_admin_done(a, answer);
+}
+
+
+/* No record: nil from a script, or an array of nils. */
+
+static ngx_uint_t
+ngx_http_agntkey_admin_absent(ngx_http_agntkey_reply_t *reply)
+{
+    ngx_uint_t  i;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY) {
+        return reply->type == NGX_HTTP_AGNTKEY_RESP_NIL;
+    }
+
+    for (i = 0; i < reply->nelts; i++) {
+        if (reply->elts[i]->type != NGX_HTTP_AGNTKEY_RESP_NIL) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 

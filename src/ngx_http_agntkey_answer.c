@@ -37,7 +37,11 @@ ngx_http_agntkey_answer_json(ngx_http_request_t *r, ngx_uint_t status,
     if (object == NULL
         || ngx_http_agntkey_json_text(r->pool, object, &text) != NGX_OK)
     {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        ngx_str_set(&text, "{\"type\":\"urn:agntkey:problem:internal\","
+                           "\"title\":\"Internal error\",\"status\":500,"
+                           "\"code\":\"internal\",\"detail\":"
+                           "\"The answer could not be written.\"}" CRLF);
+        status = NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     return ngx_http_agntkey_answer_text(r, status, &text);

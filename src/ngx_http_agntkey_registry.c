@@ -55,9 +55,13 @@ static void ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
     "local tag='{'..string.sub(id,1,4)..'}' "                                 \
     "local function now() local t=call('TIME') "                              \
     "return string.format('%.0f',t[1]*1000+math.floor(t[2]/1000)) end "       \
-    "local function row(key,id) local r=call('HMGET',key,unpack(F)) "         \
-    "if not r[3] or (ARGV[2]~='' and r[3]~=ARGV[2]) then return false end "   \
-    "r[9]=call('ZSCORE','agntkey:used:'..tag..r[3],id) return r end "         \
+    "local function row(key,id,get) "                                         \
+    "local r=(get or call)('HMGET',key,unpack(F)) "                           \
+    "if r.err or not r[3] or (ARGV[2]~='' and r[3]~=ARGV[2]) then "           \
+    "return false end "                                                       \
+    "local u=redis.pcall('ZSCORE','agntkey:used:'..tag..r[3],id) "            \
+    "if type(u)=='table' then u=false end "                                   \
+    "r[9]=u return r end "                                                    \
     "local function audit(ws,...) call('XADD','agntkey:audit:'..tag..ws,"     \
     "'MAXLEN','~','10000','*','actor',ARGV[3],'from',ARGV[4],...) end "
 
@@ -66,7 +70,11 @@ static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
     "return row(KEYS[1],id)"
 );
 
-/* A workspace comes into being with its first key. */
+/*
+ * A workspace comes into being with its first key.  The record is written
+ * last: a script that fails is not undone, and what is in the index without a
+ * record is passed over.
+ */
 
 static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
     NGX_HTTP_AGNTKEY_LUA
@@ -76,14 +84,15 @@ static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
     "if first then return {'repeat',first} end end "
     "if call('EXISTS',KEYS[1])==1 then return {'taken'} end "
     "local t=now() "
-    "call('HSET',KEYS[1],'digest',ARGV[6],'active','1','workspace',ws,"
-    "'name',ARGV[7],'scopes',ARGV[8],'created_at',t) "
-    "if ARGV[9]~='' then call('HSET',KEYS[1],'expires_at',ARGV[9]) end "
+    "call('ZADD','agntkey:index:'..tag..ws,t,id) "
     "if call('EXISTS',w)==0 then "
     "call('HSET',w,'active','1','created_at',t) end "
-    "call('ZADD','agntkey:index:'..tag..ws,t,id) "
-    "if ARGV[10]~='' then call('SET',i,id,'EX','86400') end "
     "audit(ws,'action','created','id',id,'at',t) "
+    "if ARGV[10]~='' then call('SET',i,id,'EX','86400') end "
+    "local new={'digest',ARGV[6],'active','1','workspace',ws,"
+    "'name',ARGV[7],'scopes',ARGV[8],'created_at',t} "
+    "if ARGV[9]~='' then new[13]='expires_at' new[14]=ARGV[9] end "
+    "call('HSET',KEYS[1],unpack(new)) "
     "return {'ok',row(KEYS[1],id)}"
 );
 
@@ -126,17 +135,19 @@ static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
     "local r=row(KEYS[1],id) if not r then return false end "
     "local new=ARGV[5] local t=now() "
     "if r[2]~='1' then return {'revoked'} end "
-    "if r[7] and tonumber(r[7])<=tonumber(t) then return {'expired'} end "
+    "if r[7] and (tonumber(r[7]) or 0)<=tonumber(t) then "
+    "return {'expired'} end "
     "if call('EXISTS',KEYS[2])==1 then return {'taken'} end "
     "local name=ARGV[7] if name=='' then name=r[4] end "
-    "call('HSET',KEYS[2],'digest',ARGV[6],'active','1','workspace',r[3],"
-    "'name',name,'scopes',r[5] or '','created_at',t) "
-    "if r[7] then call('HSET',KEYS[2],'expires_at',r[7]) end "
     "call('ZADD','agntkey:index:'..tag..r[3],t,new) "
+    "audit(r[3],'action','rotated','id',id,'new',new,'at',t) "
     "local e=tonumber(t)+tonumber(ARGV[8]) "
     "if r[7] and tonumber(r[7])<e then e=tonumber(r[7]) end "
     "call('HSET',KEYS[1],'expires_at',string.format('%.0f',e)) "
-    "audit(r[3],'action','rotated','id',id,'new',new,'at',t) "
+    "local key={'digest',ARGV[6],'active','1','workspace',r[3],"
+    "'name',name,'scopes',r[5] or '','created_at',t} "
+    "if r[7] then key[13]='expires_at' key[14]=r[7] end "
+    "call('HSET',KEYS[2],unpack(key)) "
     "return {'ok',row(KEYS[2],new)}"
 );
 
@@ -159,10 +170,10 @@ static ngx_str_t  ngx_http_agntkey_lua_list = ngx_string(
     "if #ids==0 then break end "
     "for _,one in ipairs(ids) do "
     "at0=at0+1 seen=seen+1 last=one "
-    "local r=row('agntkey:key:'..tag..string.sub(one,5),one) "
+    "local r=row('agntkey:key:'..tag..string.sub(one,5),one,redis.pcall) "
     "if r then local s='active' "
     "if r[2]~='1' then s='revoked' "
-    "elseif r[7] and tonumber(r[7])<=t then s='expired' end "
+    "elseif r[7] and (tonumber(r[7]) or 0)<=t then s='expired' end "
     "if status=='' or status==s then "
     "n=n+1 out[#out+1]=one out[#out+1]=r end end "
     "if n==limit then break end end end "
