@@ -490,3 +490,38 @@ ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     return NGX_CONF_OK;
 }
+
+
+ngx_int_t
+ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
+    ngx_http_agntkey_loc_conf_t *conf)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname && prev->admin == 1) {
+
+        conf->admin = prev->admin;
+        conf->admin_tokens = prev->admin_tokens;
+        conf->admin_tokens_off = prev->admin_tokens_off;
+        conf->admin_workspace = prev->admin_workspace;
+
+        if (clcf->lmt_excpt && clcf->handler == NULL) {
+            clcf->handler = ngx_http_agntkey_admin_handler;
+        }
+    }
+
+    if (conf->admin != 1 || conf->admin_tokens_off == 1
+        || conf->admin_tokens)
+    {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"agntkey_admin on\" needs \"agntkey_admin_token_file\": "
+                  "a file of digests, or \"off\" where something else guards "
+                  "the location");
+
+    return NGX_ERROR;
+}

@@ -17,5 +17,14 @@
 char *ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
+/*
+ * What a location takes over: nothing, as with all content handlers, unless
+ * it is an "if" or "limit_except" of the one above, which keeps handler,
+ * tokens and pin.  Returns NGX_OK; NGX_ERROR, after a message, for an admin
+ * location that does not say who may call.
+ */
+ngx_int_t ngx_http_agntkey_admin_merge(ngx_conf_t *cf,
+    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf);
+
 
 #endif /* _NGX_HTTP_AGNTKEY_ADMIN_H_INCLUDED_ */

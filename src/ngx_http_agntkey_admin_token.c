@@ -35,6 +35,12 @@ ngx_http_agntkey_admin_who(ngx_http_agntkey_admin_t *a)
     r = a->request;
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
 
+    if (alcf->admin != 1
+        || (alcf->admin_tokens_off != 1 && alcf->admin_tokens == NULL))
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     a->who.from = r->connection->addr_text;
 
     if (alcf->admin_tokens_off == 1) {

@@ -664,6 +664,10 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_agntkey_loc_conf_t  *prev = parent;
     ngx_http_agntkey_loc_conf_t  *conf = child;
 
+    if (ngx_http_agntkey_admin_merge(cf, prev, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     /* both would read Authorization: who wants both has to say so */
 
     if (conf->admin == 1 && conf->enable == NGX_CONF_UNSET) {
@@ -682,16 +686,6 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_str_value(conf->realm, prev->realm, "agntkey");
     ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);
     ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
-
-    /* a content handler is not inherited, and so neither are its guards */
-
-    if (conf->admin == 1 && conf->admin_tokens_off == NGX_CONF_UNSET) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"agntkey_admin on\" needs "
-                      "\"agntkey_admin_token_file\": a file of digests, or "
-                      "\"off\" where something else guards the location");
-        return NGX_CONF_ERROR;
-    }
 
     if (conf->enable
         && ngx_http_agntkey_reply_prepare(cf, conf) != NGX_OK)

@@ -1343,7 +1343,6 @@ GET /v1
 --- error_code: 401
 --- no_error_log
 [error]
---- SKIP: a chunked body ends the worker
 
 
 
@@ -1358,7 +1357,6 @@ GET /v1
 --- error_code: 401
 --- no_error_log
 [error]
---- SKIP: Content-Length: 0 ends the worker
 
 
 

@@ -125,15 +125,16 @@ sub problem_is {
 
 sub unasked {
     my ($title, $code) = @_;
-    my $before = redis_commands_count();
+    my @asking = qw(eval evalsha zrangebylex zadd hmget);
+    my $before = redis_commands_count(@asking);
     my $records = records();
 
     $code->();
 
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-    is(redis_commands_count('eval', 'evalsha', 'zrangebylex', 'zadd'),
-       $before, "$title - Redis was not asked") if $before == 0;
+    is(redis_commands_count(@asking), $before,
+       "$title - Redis was not asked");
     is(records(), $records, "$title - nothing has changed");
 }
 
@@ -744,7 +745,8 @@ sub paths {
                       'keys.json', 'keys//', "keys/$id/", "keys/$id/x",
                       "keys/$id/revoke/", "keys/$id/revoke/x",
                       "keys/$id/Revoke", "keys/$id/revoked", "keys/$id/key",
-                      'workspaces/', 'workspace', 'workspaces/a/b', 'openapi', 'openapi.json/', 'openapi.yaml', 'v1/keys',
+                      'workspaces/', 'workspace', 'workspaces/a/b',
+                      'openapi', 'openapi.json/', 'openapi.yaml', 'v1/keys',
                       'audit', 'index.html', '%20keys', 'keys%20',
                       'agntkey/keys', 'keys;a', 'x' x 4000)
         {
@@ -1249,7 +1251,6 @@ GET /agntkey/keys
 --- error_code: 401
 --- no_error_log
 [error]
---- SKIP: Content-Length: 0 ends the worker
 
 
 
