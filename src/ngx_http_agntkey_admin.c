@@ -25,6 +25,7 @@ struct ngx_http_agntkey_route_s {
     ngx_uint_t    allowed;         /* members of the body */
     ngx_uint_t    needed;
     unsigned      body:1;          /* it must have one */
+    unsigned      query:1;         /* it may have one, and looks at it */
     ngx_int_t   (*handler)(ngx_http_agntkey_admin_t *a);
 };
 
@@ -48,41 +49,41 @@ static ngx_http_agntkey_route_t  ngx_http_agntkey_routes[] = {
     { "keys", NGX_HTTP_POST,
       NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE|NGX_HTTP_AGNTKEY_MEMBER_NAME
       |NGX_HTTP_AGNTKEY_MEMBER_SCOPES|NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT,
-      NGX_HTTP_AGNTKEY_MEMBER_NAME, 1,
+      NGX_HTTP_AGNTKEY_MEMBER_NAME, 1, 0,
       ngx_http_agntkey_admin_create },
 
-    { "keys", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0,
+    { "keys", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 1,
       ngx_http_agntkey_admin_list },
 
-    { "keys/*", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0,
+    { "keys/*", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 0,
       ngx_http_agntkey_admin_get },
 
     { "keys/*", NGX_HTTP_PATCH,
       NGX_HTTP_AGNTKEY_MEMBER_NAME|NGX_HTTP_AGNTKEY_MEMBER_SCOPES
-      |NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT, 0, 1,
+      |NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT, 0, 1, 0,
       ngx_http_agntkey_admin_change },
 
-    { "keys/*/revoke", NGX_HTTP_POST, 0, 0, 0,
+    { "keys/*/revoke", NGX_HTTP_POST, 0, 0, 0, 0,
       ngx_http_agntkey_admin_revoke },
 
     { "keys/*/rotate", NGX_HTTP_POST,
-      NGX_HTTP_AGNTKEY_MEMBER_NAME|NGX_HTTP_AGNTKEY_MEMBER_OVERLAP, 0, 0,
+      NGX_HTTP_AGNTKEY_MEMBER_NAME|NGX_HTTP_AGNTKEY_MEMBER_OVERLAP, 0, 0, 0,
       ngx_http_agntkey_admin_rotate },
 
-    { "workspaces", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0,
+    { "workspaces", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 1,
       ngx_http_agntkey_admin_workspaces },
 
-    { "workspaces/*", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0,
+    { "workspaces/*", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 0,
       ngx_http_agntkey_admin_workspace },
 
     { "workspaces/*", NGX_HTTP_PUT, NGX_HTTP_AGNTKEY_MEMBER_STATUS,
-      NGX_HTTP_AGNTKEY_MEMBER_STATUS, 1,
+      NGX_HTTP_AGNTKEY_MEMBER_STATUS, 1, 0,
       ngx_http_agntkey_admin_workspace_set },
 
-    { "openapi.json", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0,
+    { "openapi.json", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 0,
       ngx_http_agntkey_admin_openapi },
 
-    { NULL, 0, 0, 0, 0, NULL }
+    { NULL, 0, 0, 0, 0, 0, NULL }
 };
 
 
@@ -123,6 +124,12 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
 
     if (rc != NGX_DECLINED) {
         return rc;
+    }
+
+    if (!a->route->query && r->args.len) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_BAD_REQUEST,
+                                 "invalid_query",
+                                 "This call takes no parameters.", NULL);
     }
 
     if (a->route->method & NGX_HTTP_AGNTKEY_ADMIN_READ) {

@@ -8,6 +8,7 @@
 #include "ngx_http_agntkey_answer.h"
 
 
+static ngx_uint_t ngx_http_agntkey_admin_alnum(u_char c);
 static void ngx_http_agntkey_admin_cleanup(void *data);
 static ngx_uint_t ngx_http_agntkey_admin_half_done(ngx_str_t *error);
 
@@ -79,16 +80,35 @@ ngx_http_agntkey_admin_limit(ngx_http_agntkey_admin_t *a, ngx_str_t *value)
 }
 
 
+static ngx_uint_t
+ngx_http_agntkey_admin_alnum(u_char c)
+{
+    return (c >= '0' && c <= '9')
+           || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+}
+
+
 ngx_int_t
 ngx_http_agntkey_admin_bad_query(ngx_http_agntkey_admin_t *a,
     const char *name, const char *rule)
 {
-    u_char  detail[128];
+    u_char  *p, detail[160];
+    size_t   i, len;
 
     if (name == NULL) {
-        ngx_memcpy(detail, "There is a parameter that this call does not "
-                           "know.", sizeof("There is a parameter that this "
-                           "call does not know."));
+
+        /* shown as far as it could be a name */
+
+        p = ngx_sprintf(detail, "This call takes no parameter \"");
+        len = ngx_min(a->parameter.len, 64);
+
+        for (i = 0; i < len; i++) {
+            *p++ = (ngx_http_agntkey_admin_alnum(a->parameter.data[i])
+                    || a->parameter.data[i] == '_')
+                   ? a->parameter.data[i] : '?';
+        }
+
+        *ngx_sprintf(p, "\".") = '\0';
 
     } else {
         *ngx_snprintf(detail, sizeof(detail) - 1, "The parameter \"%s\"%s",

@@ -37,7 +37,8 @@ typedef struct {
     ngx_http_agntkey_new_t         new;
     ngx_str_t                      key;
 
-    /* a page being read */
+    /* a page being read, and the parameter that was looked at last */
+    ngx_str_t                      parameter;
     ngx_uint_t                     limit;
     ngx_str_t                     *names;
     ngx_uint_t                     nnames;

@@ -118,7 +118,8 @@ ngx_http_agntkey_admin_list(ngx_http_agntkey_admin_t *a)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_agntkey_query_parse(&r->args, names, values, buf, &bad)
+    if (ngx_http_agntkey_query_parse(&r->args, names, values, buf, &bad,
+                                     &a->parameter)
         != NGX_OK)
     {
         return ngx_http_agntkey_admin_bad_query(a, names[bad], "");
@@ -662,7 +663,7 @@ ngx_http_agntkey_admin_page(ngx_http_agntkey_admin_t *a,
 
         if (ngx_http_agntkey_json_cursor(list, &cursor) != NGX_OK) {
             ngx_http_agntkey_json_drop(list);
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+            return ngx_http_agntkey_admin_odd(a);
         }
     }
 

@@ -45,7 +45,8 @@ ngx_http_agntkey_admin_workspaces(ngx_http_agntkey_admin_t *a)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_agntkey_query_parse(&r->args, names, values, buf, &bad)
+    if (ngx_http_agntkey_query_parse(&r->args, names, values, buf, &bad,
+                                     &a->parameter)
         != NGX_OK)
     {
         return ngx_http_agntkey_admin_bad_query(a, names[bad], "");

@@ -9,7 +9,7 @@
 
 ngx_int_t
 ngx_http_agntkey_query_parse(ngx_str_t *args, const char **names,
-    ngx_str_t *values, u_char *buf, ngx_uint_t *bad)
+    ngx_str_t *values, u_char *buf, ngx_uint_t *bad, ngx_str_t *which)
 {
     u_char      *p, *last, *end, *eq;
     size_t       len;
@@ -50,6 +50,8 @@ ngx_http_agntkey_query_parse(ngx_str_t *args, const char **names,
         }
 
         *bad = i;
+        which->data = p;
+        which->len = len;
 
         if (names[i] == NULL || values[i].data) {
             return NGX_DECLINED;

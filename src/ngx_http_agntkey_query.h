@@ -23,10 +23,11 @@
  * Returns
  *     NGX_OK        *bad is left alone
  *     NGX_DECLINED  *bad is the index of the parameter that stands there
- *                   twice or is badly encoded; of one that is not known, n
+ *                   twice or is badly encoded; of one that is not known, n.
+ *                   *which is its name as it stands in the query
  */
 ngx_int_t ngx_http_agntkey_query_parse(ngx_str_t *args, const char **names,
-    ngx_str_t *values, u_char *buf, ngx_uint_t *bad);
+    ngx_str_t *values, u_char *buf, ngx_uint_t *bad, ngx_str_t *which);
 
 
 #endif /* _NGX_HTTP_AGNTKEY_QUERY_H_INCLUDED_ */

@@ -254,7 +254,10 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
         redis->connection->idle = 0;
     }
 
-    ngx_post_event(&redis->post, &ngx_posted_events);
+    /* a worker is told to end when the queue of this turn is behind it */
+
+    ngx_post_event(&redis->post, ngx_exiting ? &ngx_posted_next_events
+                                             : &ngx_posted_events);
 
     return NGX_OK;
 }

@@ -357,12 +357,15 @@ sub reloading {
     is($code->($alice) . $code->($bob), '401200', 'and does not count');
 
     $nginx->stop;
+    Agntkey::watch();
 }
 
 
 # --- one workspace
 
 sub pinned {
+    redis_cmd('FLUSHALL');
+
     my $mine = seed_key('one', workspace => 'acme');
     my $other = seed_key('one', workspace => 'other');
     my $id = key_id($mine);
@@ -440,6 +443,8 @@ sub pinned {
 
 
 sub pinned_workspaces {
+    redis_cmd('FLUSHALL');
+
     seed_key('one', workspace => $_) for qw(acme other);
 
     my $list = code_is(api('GET /pinned/workspaces'), 200, 'the list');
@@ -472,6 +477,8 @@ sub pinned_workspaces {
 
 
 sub pinned_nowhere {
+    redis_cmd('FLUSHALL');
+
     seed_key('one', workspace => 'acme');
 
     my $id = key_id(key_for('one'));
@@ -509,6 +516,8 @@ sub pinned_nowhere {
 # --- together with keys
 
 sub with_keys {
+    redis_cmd('FLUSHALL');
+
     my $key = seed_key('one', scopes => 'admin');
     my $plain = seed_key('plain');
 
@@ -673,7 +682,7 @@ sub bad_configurations {
         for ['agntkey_admin', 'yes'], ['agntkey_admin', '1'],
             ['agntkey_admin', ''], ['agntkey_admin', 'on on'],
             ['agntkey_admin', '$arg_a'];
-    bad("$_ with $_->[1] arguments", at("$on $off $_->[0] $_->[1];"),
+    bad("$_->[0] of \"$_->[1]\"", at("$on $off $_->[0] $_->[1];"),
         qr/invalid number of arguments/)
         for ['agntkey_admin_workspace', ''],
             ['agntkey_admin_workspace', 'a b'];

@@ -1342,7 +1342,6 @@ GET /agntkey/keys
 --- error_code: 401
 --- no_error_log
 [error]
---- SKIP: the detail does not name a parameter that is unknown
 
 
 
@@ -1356,7 +1355,6 @@ GET /agntkey/keys
 --- error_code: 401
 --- no_error_log
 [error]
---- SKIP: calls without parameters take any
 
 
 

@@ -714,7 +714,7 @@ GET /v1
 --- response_body
 hello
 --- no_error_log
-agntkey
+agntkey:
 
 
 

@@ -21,7 +21,7 @@ test_parse(const char *args, size_t len, char *got, ngx_uint_t *bad)
 {
     u_char      *buf;
     ngx_int_t    rc;
-    ngx_str_t    s, values[3];
+    ngx_str_t    s, which, values[3];
     ngx_uint_t   i;
 
     s.len = len;
@@ -29,7 +29,8 @@ test_parse(const char *args, size_t len, char *got, ngx_uint_t *bad)
     memcpy(s.data, args, len);
     buf = malloc(len ? len : 1);
 
-    rc = ngx_http_agntkey_query_parse(&s, test_names, values, buf, bad);
+    rc = ngx_http_agntkey_query_parse(&s, test_names, values, buf, bad,
+                                      &which);
 
     for (i = 0; rc == NGX_OK && got && i < 3; i++) {
         got += sprintf(got, "%s%.*s", i ? "|" : "",
