@@ -8,7 +8,6 @@
 #include "ngx_http_agntkey_answer.h"
 
 
-static ngx_uint_t ngx_http_agntkey_admin_alnum(u_char c);
 static void ngx_http_agntkey_admin_cleanup(void *data);
 static ngx_uint_t ngx_http_agntkey_admin_half_done(ngx_str_t *error);
 
@@ -80,14 +79,6 @@ ngx_http_agntkey_admin_limit(ngx_http_agntkey_admin_t *a, ngx_str_t *value)
 }
 
 
-static ngx_uint_t
-ngx_http_agntkey_admin_alnum(u_char c)
-{
-    return (c >= '0' && c <= '9')
-           || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-}
-
-
 ngx_int_t
 ngx_http_agntkey_admin_bad_query(ngx_http_agntkey_admin_t *a,
     const char *name, const char *rule)
@@ -103,7 +94,7 @@ ngx_http_agntkey_admin_bad_query(ngx_http_agntkey_admin_t *a,
         len = ngx_min(a->parameter.len, 64);
 
         for (i = 0; i < len; i++) {
-            *p++ = (ngx_http_agntkey_admin_alnum(a->parameter.data[i])
+            *p++ = (ngx_http_agntkey_token_alnum(a->parameter.data[i])
                     || a->parameter.data[i] == '_')
                    ? a->parameter.data[i] : '?';
         }

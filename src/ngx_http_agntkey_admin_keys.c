@@ -737,10 +737,7 @@ ngx_http_agntkey_admin_is_id(ngx_str_t *id)
     }
 
     for (i = 0; i < id->len; i++) {
-        if (!((id->data[i] >= '0' && id->data[i] <= '9')
-              || (id->data[i] >= 'a' && id->data[i] <= 'z')
-              || (id->data[i] >= 'A' && id->data[i] <= 'Z')))
-        {
+        if (!ngx_http_agntkey_token_alnum(id->data[i])) {
             return 0;
         }
     }

@@ -23,7 +23,6 @@
 static void ngx_http_agntkey_token_base62(uint64_t n, u_char *buf, size_t len);
 static uint32_t ngx_http_agntkey_token_crc32(u_char *p, size_t len);
 static ngx_int_t ngx_http_agntkey_token_random(u_char *p, size_t len);
-static ngx_uint_t ngx_http_agntkey_token_alnum(u_char c);
 
 
 /* one for each process, and a worker has one thread */
@@ -274,7 +273,7 @@ ngx_http_agntkey_token_crc32(u_char *p, size_t len)
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_agntkey_token_alnum(u_char c)
 {
     return (c >= '0' && c <= '9')

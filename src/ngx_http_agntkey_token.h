@@ -92,6 +92,9 @@ ngx_int_t ngx_http_agntkey_token_mint(ngx_str_t *prefix, u_char *tag,
 /* 1 when the two digests are equal, 0 if not, in constant time. */
 ngx_uint_t ngx_http_agntkey_token_equal(u_char *one, u_char *two);
 
+/* Is the byte a digit of base 62, 0-9A-Za-z?  1 or 0. */
+ngx_uint_t ngx_http_agntkey_token_alnum(u_char c);
+
 /*
  * May the text be configured as a prefix?  1 to NGX_HTTP_AGNTKEY_PREFIX_MAX
  * letters, digits, "_" and "-", the first a letter or a digit: what a bearer

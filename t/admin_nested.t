@@ -159,3 +159,19 @@ GET /open/inner/
 --- error_code: 200
 --- response_headers
 Content-Type: image/gif
+
+
+
+=== TEST 9: a client that is served slowly gets all of a long answer
+--- http_config eval: $::redis
+--- config
+location /slow/ {
+    agntkey_admin on;
+    agntkey_admin_token_file off;
+    limit_rate 40k;
+}
+--- request
+GET /slow/openapi.json
+--- timeout: 10
+--- error_code: 200
+--- response_body_like eval: qr/\A\{.*\}\s*\z/s
