@@ -11,6 +11,8 @@
 
 static ngx_int_t ngx_http_agntkey_access_begin(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
+static ngx_int_t ngx_http_agntkey_access_cached(ngx_http_agntkey_ctx_t *ctx,
+    ngx_http_agntkey_store_t *store);
 static ngx_int_t ngx_http_agntkey_access_find(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
 static void ngx_http_agntkey_access_found(void *data, ngx_int_t rc,
@@ -20,6 +22,8 @@ static ngx_int_t ngx_http_agntkey_access_keep(ngx_http_agntkey_ctx_t *ctx,
 static void ngx_http_agntkey_access_cleanup(void *data);
 static ngx_int_t ngx_http_agntkey_access_judge(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
+static void ngx_http_agntkey_access_stale(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx, ngx_msec_t ms, int64_t now);
 static ngx_int_t ngx_http_agntkey_access_workspaces(ngx_http_request_t *r,
     ngx_array_t *values, ngx_http_agntkey_rules_t *rules);
 static ngx_int_t ngx_http_agntkey_access_decide(ngx_http_request_t *r,
@@ -55,7 +59,7 @@ ngx_http_agntkey_access_handler(ngx_http_request_t *r)
 
         rc = ngx_http_agntkey_access_begin(r, ctx);
 
-    } else if (ctx->find) {
+    } else if (ctx->waiter.find) {
 
         /* woken by something else, such as a socket that can be written */
 
@@ -125,7 +129,9 @@ ngx_http_agntkey_access_begin(ngx_http_request_t *r,
         goto wipe;
     }
 
-    rc = ngx_http_agntkey_access_find(r, ctx);
+    rc = (ngx_http_agntkey_access_cached(ctx, amcf->store) == NGX_OK)
+         ? ngx_http_agntkey_access_judge(r, ctx)
+         : ngx_http_agntkey_access_find(r, ctx);
 
 wipe:
 
@@ -134,6 +140,40 @@ wipe:
     }
 
     return rc;
+}
+
+
+/* NGX_OK: this worker knows; NGX_DECLINED: Redis has to be asked. */
+
+static ngx_int_t
+ngx_http_agntkey_access_cached(ngx_http_agntkey_ctx_t *ctx,
+    ngx_http_agntkey_store_t *store)
+{
+    ngx_http_agntkey_entry_t  *entry;
+
+    if (store == NULL) {
+        return NGX_DECLINED;
+    }
+
+    entry = ngx_http_agntkey_store_cached(store, ctx->id);
+    if (entry == NULL) {
+        return NGX_DECLINED;
+    }
+
+    ctx->entry = entry;
+    ctx->answered = 1;
+    ctx->hit = 1;
+
+    if (entry->workspace == NULL) {
+        ctx->rc = NGX_DECLINED;
+        return NGX_OK;
+    }
+
+    ctx->rc = NGX_OK;
+    ctx->key = &entry->key;
+    ctx->workspace_active = entry->workspace->active;
+
+    return NGX_OK;
 }
 
 
@@ -146,22 +186,20 @@ ngx_http_agntkey_access_find(ngx_http_request_t *r,
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
-    if (amcf->store == NULL) {
-        return ngx_http_agntkey_access_decide(r, ctx,
-                                          NGX_HTTP_AGNTKEY_STORE_UNAVAILABLE);
-    }
-
     cln = ngx_http_cleanup_add(r, 0);
     if (cln == NULL) {
         return NGX_ERROR;
     }
 
-    ctx->find = ngx_http_agntkey_store_find(amcf->store, ctx->id,
-                                            ngx_http_agntkey_access_found,
-                                            ctx);
-    if (ctx->find == NULL) {
-        return ngx_http_agntkey_access_decide(r, ctx,
-                                          NGX_HTTP_AGNTKEY_STORE_UNAVAILABLE);
+    ctx->waiter.handler = ngx_http_agntkey_access_found;
+    ctx->waiter.data = ctx;
+
+    if (amcf->store == NULL
+        || ngx_http_agntkey_store_find(amcf->store, ctx->id, &ctx->waiter)
+           != NGX_OK)
+    {
+        ctx->rc = NGX_ERROR;
+        return ngx_http_agntkey_access_judge(r, ctx);
     }
 
     cln->handler = ngx_http_agntkey_access_cleanup;
@@ -202,7 +240,6 @@ ngx_http_agntkey_access_found(void *data, ngx_int_t rc,
 
     ngx_http_set_log_request(c->log, r);
 
-    ctx->find = NULL;
     ctx->answered = 1;
     ctx->rc = rc;
     ctx->workspace_active = workspace_active;
@@ -227,24 +264,29 @@ static ngx_int_t
 ngx_http_agntkey_access_keep(ngx_http_agntkey_ctx_t *ctx,
     ngx_http_agntkey_record_t *key)
 {
-    u_char  *p;
+    u_char                     *p;
+    ngx_http_agntkey_record_t  *copy;
 
-    ctx->key = *key;
-
-    p = ngx_pnalloc(ctx->request->pool,
-                    key->workspace.len + key->name.len + key->scopes.len);
-    if (p == NULL) {
+    copy = ngx_palloc(ctx->request->pool,
+                      sizeof(ngx_http_agntkey_record_t) + key->workspace.len
+                      + key->name.len + key->scopes.len);
+    if (copy == NULL) {
         return NGX_ERROR;
     }
 
-    ctx->key.workspace.data = p;
+    *copy = *key;
+    p = (u_char *) (copy + 1);
+
+    copy->workspace.data = p;
     p = ngx_cpymem(p, key->workspace.data, key->workspace.len);
 
-    ctx->key.name.data = p;
+    copy->name.data = p;
     p = ngx_cpymem(p, key->name.data, key->name.len);
 
-    ctx->key.scopes.data = p;
+    copy->scopes.data = p;
     ngx_memcpy(p, key->scopes.data, key->scopes.len);
+
+    ctx->key = copy;
 
     return NGX_OK;
 }
@@ -255,10 +297,7 @@ ngx_http_agntkey_access_cleanup(void *data)
 {
     ngx_http_agntkey_ctx_t  *ctx = data;
 
-    if (ctx->find) {
-        ngx_http_agntkey_store_cancel(ctx->find);
-        ctx->find = NULL;
-    }
+    ngx_http_agntkey_store_cancel(&ctx->waiter);
 }
 
 
@@ -272,12 +311,19 @@ ngx_http_agntkey_access_judge(ngx_http_request_t *r,
     ngx_http_agntkey_reason_e     reason;
     ngx_http_agntkey_loc_conf_t  *alcf;
 
-    if (!ctx->answered || ctx->rc == NGX_ERROR) {
+    tp = ngx_timeofday();
+    now = (int64_t) tp->sec * 1000 + tp->msec;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+
+    if (ctx->rc == NGX_ERROR && alcf->stale) {
+        ngx_http_agntkey_access_stale(r, ctx, alcf->stale, now);
+    }
+
+    if (ctx->rc == NGX_ERROR || ctx->rc == NGX_ABORT) {
         return ngx_http_agntkey_access_decide(r, ctx,
                                           NGX_HTTP_AGNTKEY_STORE_UNAVAILABLE);
     }
-
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
 
     ngx_memzero(&rules, sizeof(ngx_http_agntkey_rules_t));
 
@@ -293,12 +339,8 @@ ngx_http_agntkey_access_judge(ngx_http_request_t *r,
         rules.nscopes = alcf->scopes->nelts;
     }
 
-    tp = ngx_timeofday();
-    now = (int64_t) tp->sec * 1000 + tp->msec;
-
-    reason = ngx_http_agntkey_verdict(ctx->rc == NGX_OK ? &ctx->key : NULL,
-                                      ctx->workspace_active, ctx->digest,
-                                      &rules, now);
+    reason = ngx_http_agntkey_verdict(ctx->key, ctx->workspace_active,
+                                      ctx->digest, &rules, now);
 
     /* only a key in force speaks for its workspace */
 
@@ -307,6 +349,44 @@ ngx_http_agntkey_access_judge(ngx_http_request_t *r,
                        || reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE);
 
     return ngx_http_agntkey_access_decide(r, ctx, reason);
+}
+
+
+/*
+ * Redis has no answer, and the location prefers one that was right a while
+ * ago.  Only in favour of a key: a refusal would have to be right now.
+ */
+
+static void
+ngx_http_agntkey_access_stale(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx, ngx_msec_t ms, int64_t now)
+{
+    ngx_http_agntkey_entry_t      *entry;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
+
+    if (amcf->store == NULL || ctx->entry) {
+        return;
+    }
+
+    entry = ngx_http_agntkey_store_stale(amcf->store, ctx->id, ms);
+    if (entry == NULL) {
+        return;
+    }
+
+    ctx->entry = entry;
+
+    if (entry->key.expires_at <= now
+        || !ngx_http_agntkey_token_equal(entry->key.digest, ctx->digest))
+    {
+        return;
+    }
+
+    ctx->rc = NGX_OK;
+    ctx->key = &entry->key;
+    ctx->workspace_active = 1;
+    ctx->stale = 1;
 }
 
 
@@ -383,7 +463,7 @@ ngx_http_agntkey_access_note(ngx_http_request_t *r,
     if (amcf->usage) {
         tp = ngx_timeofday();
 
-        ngx_http_agntkey_usage_note(amcf->usage, ctx->id, &ctx->key.workspace,
+        ngx_http_agntkey_usage_note(amcf->usage, ctx->id, &ctx->key->workspace,
                                     (int64_t) tp->sec * 1000 + tp->msec);
     }
 }

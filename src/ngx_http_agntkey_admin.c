@@ -10,6 +10,7 @@
 #include "ngx_http_agntkey_admin_token.h"
 #include "ngx_http_agntkey_admin_workspaces.h"
 #include "ngx_http_agntkey_answer.h"
+#include "ngx_http_agntkey_clock.h"
 #include "ngx_http_agntkey_reply.h"
 
 
@@ -104,15 +105,16 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
 
     a = ngx_pcalloc(r->pool, sizeof(ngx_http_agntkey_admin_t));
 
-    if (a == NULL || amcf->store == NULL) {
+    if (a == NULL || amcf->admin == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     tp = ngx_timeofday();
 
     a->request = r;
-    a->redis = ngx_http_agntkey_store_redis(amcf->store);
+    a->redis = amcf->admin;
     a->now = (int64_t) tp->sec * 1000 + tp->msec;
+    a->begun = ngx_http_agntkey_clock();
 
     rc = ngx_http_agntkey_admin_who(a);
 
@@ -494,6 +496,7 @@ ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
     amcf->enabled = 1;
+    amcf->administered = 1;
 
     return NGX_CONF_OK;
 }

@@ -6,9 +6,12 @@
 
 #include "ngx_http_agntkey_admin_call.h"
 #include "ngx_http_agntkey_answer.h"
+#include "ngx_http_agntkey_clock.h"
 
 
 static void ngx_http_agntkey_admin_cleanup(void *data);
+static void ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
+    ngx_http_agntkey_receipt_t *receipt);
 static ngx_uint_t ngx_http_agntkey_admin_half_done(ngx_str_t *error);
 
 
@@ -177,6 +180,16 @@ ngx_http_agntkey_admin_cleanup(void *data)
         ngx_http_agntkey_registry_cancel(a->call);
         a->call = NULL;
     }
+
+    if (a->barrier) {
+        ngx_http_agntkey_barrier_cancel(a->barrier);
+        a->barrier = NULL;
+    }
+
+    if (a->object) {
+        ngx_http_agntkey_json_drop(a->object);
+        a->object = NULL;
+    }
 }
 
 
@@ -191,6 +204,71 @@ ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc)
 
     ngx_http_finalize_request(a->request, rc);
     ngx_http_run_posted_requests(c);
+}
+
+
+void
+ngx_http_agntkey_admin_confirm(ngx_http_agntkey_admin_t *a, ngx_str_t *record,
+    ngx_http_agntkey_json_t *object)
+{
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
+
+    a->object = object;
+    a->barrier = ngx_http_agntkey_barrier_start(amcf->barriers, record,
+                                           ngx_http_agntkey_admin_confirmed,
+                                           a);
+    if (a->barrier == NULL) {
+        ngx_http_agntkey_admin_confirmed(a, NGX_ERROR, NULL);
+    }
+}
+
+
+static void
+ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
+    ngx_http_agntkey_receipt_t *receipt)
+{
+    int64_t                    took;
+    ngx_http_request_t        *r;
+    ngx_http_agntkey_json_t   *object;
+    ngx_http_agntkey_admin_t  *a = data;
+
+    r = a->request;
+
+    ngx_http_set_log_request(r->connection->log, r);
+
+    object = a->object;
+
+    a->object = NULL;
+    a->barrier = NULL;
+
+    if (rc != NGX_OK) {
+        ngx_http_agntkey_json_drop(object);
+
+        rc = ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                 "store_unknown",
+                                 "It was written, but Redis did not say "
+                                 "whether all workers have heard of it. "
+                                 "Repeat the call.", NULL);
+        ngx_http_agntkey_admin_done(a, rc);
+        return;
+    }
+
+    took = ngx_http_agntkey_clock() - a->begun;
+
+    if (ngx_http_agntkey_json_receipt(object, receipt->workers,
+                                      receipt->acknowledged, took,
+                                      receipt->replicas)
+        != NGX_OK)
+    {
+        ngx_http_agntkey_json_drop(object);
+        ngx_http_agntkey_admin_done(a, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    ngx_http_agntkey_admin_done(a,
+                       ngx_http_agntkey_answer_json(r, NGX_HTTP_OK, object));
 }
 
 

@@ -24,18 +24,23 @@ typedef struct ngx_http_agntkey_route_s  ngx_http_agntkey_route_t;
 typedef struct {
     ngx_http_request_t            *request;
     ngx_http_agntkey_redis_t      *redis;
-    ngx_http_agntkey_call_t       *call;       /* set while it waits */
+    ngx_http_agntkey_call_t       *call;       /* set while it waits ... */
+    ngx_http_agntkey_barrier_t    *barrier;    /* ... or this */
     ngx_http_agntkey_route_t      *route;
     unsigned                       writes:1;   /* may have changed something */
 
     ngx_str_t                      segment;    /* of the path: id or name */
     ngx_http_agntkey_who_t         who;
     int64_t                        now;        /* ms since 1970 */
+    int64_t                        begun;      /* ngx_http_agntkey_clock() */
     ngx_http_agntkey_body_t        body;
 
     /* a key being made; the text is wiped when the request ends */
     ngx_http_agntkey_new_t         new;
     ngx_str_t                      key;
+
+    /* an answer that waits for its receipt */
+    ngx_http_agntkey_json_t       *object;
 
     /* a page being read, and the parameter that was looked at last */
     ngx_str_t                      parameter;
@@ -56,6 +61,14 @@ ngx_int_t ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
 
 /* The end of every call that has waited; the request is gone after it. */
 void ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc);
+
+/*
+ * What a call ends with that has taken "active" from the record of that name:
+ * waits until no worker can accept it any more, and answers 200 with the
+ * object and a receipt.  The object is freed in any case.
+ */
+void ngx_http_agntkey_admin_confirm(ngx_http_agntkey_admin_t *a,
+    ngx_str_t *record, ngx_http_agntkey_json_t *object);
 
 /*
  * What a call's handler begins with.  NGX_DECLINED: the replies are there and

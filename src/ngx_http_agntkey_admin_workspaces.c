@@ -246,7 +246,9 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n)
 {
+    u_char                     buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_int_t                  answer;
+    ngx_str_t                  record;
     ngx_http_agntkey_json_t   *object;
     ngx_http_agntkey_reply_t  *reply;
     ngx_http_agntkey_admin_t  *a = data;
@@ -269,6 +271,14 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
 
         } else {
             object = NULL;
+        }
+
+        if (object && a->writes && !a->body.active
+            && ngx_http_agntkey_registry_workspace(buf, &record, &a->segment)
+               == NGX_OK)
+        {
+            ngx_http_agntkey_admin_confirm(a, &record, object);
+            return;
         }
 
         if (object) {

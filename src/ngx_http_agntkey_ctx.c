@@ -84,7 +84,15 @@ ngx_http_agntkey_ctx_search(ngx_pool_cleanup_t *cln)
 static void
 ngx_http_agntkey_ctx_cleanup(void *data)
 {
-    ngx_http_agntkey_ctx_t  *ctx = data;
+    ngx_http_agntkey_ctx_t        *ctx = data;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    if (ctx->entry) {
+        amcf = ngx_http_get_module_main_conf(ctx->request,
+                                             ngx_http_agntkey_module);
+
+        ngx_http_agntkey_store_release(amcf->store, ctx->entry);
+    }
 
     ngx_explicit_memzero(ctx->digest, NGX_HTTP_AGNTKEY_DIGEST_LEN);
 }

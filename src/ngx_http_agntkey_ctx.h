@@ -15,6 +15,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_record.h"
 #include "ngx_http_agntkey_server.h"
 #include "ngx_http_agntkey_store.h"
@@ -58,18 +59,25 @@ typedef struct {
     ngx_str_t                      prefix;
     ngx_uint_t                     enabled;       /* somewhere */
 
+    ngx_uint_t                     administered;  /* somewhere */
+
     /* in ms; 0: not noted */
     ngx_msec_t                     last_used;
+
+    ngx_http_agntkey_store_conf_t  cache;
 
     /* the worker's own, made when it starts */
     ngx_http_agntkey_store_t      *store;
     ngx_http_agntkey_usage_t      *usage;         /* NULL: not noted */
+    ngx_http_agntkey_barriers_t   *barriers;      /* NULL: nothing to say */
+    ngx_http_agntkey_redis_t      *admin;         /* NULL: no such location */
 } ngx_http_agntkey_main_conf_t;
 
 
 typedef struct {
     ngx_flag_t                     enable;
     ngx_flag_t                     dry_run;
+    ngx_msec_t                     stale;
 
     /* both NULL: the bearer credentials of "Authorization" */
     ngx_array_t                   *sources;     /* ngx_http_agntkey_source_t */
@@ -95,14 +103,15 @@ typedef struct {
 typedef struct {
     ngx_http_request_t            *request;
     ngx_pool_cleanup_t            *cleanup;       /* marks it in the pool */
-    ngx_http_agntkey_find_t       *find;          /* set while it waits */
+    ngx_http_agntkey_waiter_t      waiter;
+    ngx_http_agntkey_entry_t      *entry;         /* to be given back */
 
     u_char                         digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
     u_char                         id[NGX_HTTP_AGNTKEY_ID_LEN];
 
-    /* what the store said, with strings in the request's pool */
+    /* what the store said; the record is the entry's, or in the pool */
     ngx_int_t                      rc;
-    ngx_http_agntkey_record_t      key;
+    ngx_http_agntkey_record_t     *key;           /* NULL: none */
 
     ngx_http_agntkey_reason_e      reason;
     ngx_http_agntkey_token_e       malformed;     /* why */
@@ -116,6 +125,8 @@ typedef struct {
     unsigned                       has_id:1;
     unsigned                       workspace_active:1;
     unsigned                       answered:1;    /* by the store */
+    unsigned                       hit:1;         /* without asking Redis */
+    unsigned                       stale:1;       /* Redis had no answer */
     unsigned                       decided:1;
     unsigned                       identified:1;  /* key holds what it says */
     unsigned                       body_due:1;    /* header sent, body not */

@@ -457,6 +457,30 @@ ngx_http_agntkey_json_workspace(ngx_str_t *name, ngx_uint_t active,
 }
 
 
+ngx_int_t
+ngx_http_agntkey_json_receipt(ngx_http_agntkey_json_t *object,
+    ngx_uint_t workers, ngx_uint_t acknowledged, int64_t took,
+    ngx_uint_t replicas)
+{
+    json_t  *receipt;
+
+    receipt = json_object();
+
+    if (json_object_set_new(receipt, "workers", json_integer(workers))
+        || json_object_set_new(receipt, "acknowledged",
+                               json_integer(acknowledged))
+        || json_object_set_new(receipt, "took_ms", json_integer(took))
+        || json_object_set_new(receipt, "replicas", json_integer(replicas)))
+    {
+        json_decref(receipt);
+        return NGX_ERROR;
+    }
+
+    return json_object_set_new((json_t *) object, "receipt", receipt)
+           ? NGX_ERROR : NGX_OK;
+}
+
+
 ngx_http_agntkey_json_t *
 ngx_http_agntkey_json_list(void)
 {

@@ -78,6 +78,15 @@ ngx_http_agntkey_json_t *ngx_http_agntkey_json_key(
 ngx_http_agntkey_json_t *ngx_http_agntkey_json_workspace(ngx_str_t *name,
     ngx_uint_t active, int64_t created_at, int64_t keys);
 
+/*
+ * Adds "receipt" to an object: how many workers there are, how many have said
+ * that they know, how long that took in ms, and on how many replicas it is.
+ * NGX_OK, or NGX_ERROR without memory.
+ */
+ngx_int_t ngx_http_agntkey_json_receipt(ngx_http_agntkey_json_t *object,
+    ngx_uint_t workers, ngx_uint_t acknowledged, int64_t took,
+    ngx_uint_t replicas);
+
 /* {"data":[...],"next_cursor":...} and its elements */
 ngx_http_agntkey_json_t *ngx_http_agntkey_json_list(void);
 ngx_int_t ngx_http_agntkey_json_append(ngx_http_agntkey_json_t *list,

@@ -13,6 +13,7 @@
 #include "ngx_http_agntkey_access.h"
 #include "ngx_http_agntkey_admin.h"
 #include "ngx_http_agntkey_admin_token.h"
+#include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_credentials.h"
 #include "ngx_http_agntkey_ctx.h"
 #include "ngx_http_agntkey_reply.h"
@@ -26,6 +27,11 @@
 /* of every agntkey_*_timeout, ms */
 #define NGX_HTTP_AGNTKEY_TIMEOUT_MIN   1
 #define NGX_HTTP_AGNTKEY_TIMEOUT_MAX   60000
+
+/* of agntkey_cache: keys, and ms */
+#define NGX_HTTP_AGNTKEY_ENTRIES_MAX   1000000
+#define NGX_HTTP_AGNTKEY_LEASE_MIN     100
+#define NGX_HTTP_AGNTKEY_LEASE_MAX     60000
 
 /* of agntkey_last_used, ms */
 #define NGX_HTTP_AGNTKEY_LAST_USED_MAX  3600000
@@ -43,6 +49,8 @@ static char *ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd,
 static char *ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 
+static char *ngx_http_agntkey_cache(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_agntkey_last_used(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
@@ -67,6 +75,8 @@ static char *ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
 static ngx_int_t ngx_http_agntkey_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_agntkey_init_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf,
+    ngx_log_t *log);
 static void ngx_http_agntkey_exit_process(ngx_cycle_t *cycle);
 
 
@@ -144,6 +154,13 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       offsetof(ngx_http_agntkey_loc_conf_t, dry_run),
       NULL },
 
+    { ngx_string("agntkey_stale"),
+      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_agntkey_loc_conf_t, stale),
+      NULL },
+
     { ngx_string("agntkey_admin"),
       NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
       ngx_http_agntkey_admin_slot,
@@ -171,6 +188,13 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_agntkey_main_conf_t, prefix),
       &ngx_http_agntkey_prefix_post },
+
+    { ngx_string("agntkey_cache"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE123,
+      ngx_http_agntkey_cache,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_agntkey_main_conf_t, cache),
+      NULL },
 
     { ngx_string("agntkey_last_used"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -433,6 +457,97 @@ ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
+ngx_http_agntkey_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_int_t                       n;
+    ngx_str_t                      *value, s;
+    ngx_uint_t                      i, off;
+    ngx_http_agntkey_main_conf_t   *amcf = conf;
+    ngx_http_agntkey_store_conf_t  *cache;
+
+    cache = &amcf->cache;
+
+    if (cache->entries != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    off = 0;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strcmp(value[i].data, "off") == 0 && cf->args->nelts == 2) {
+            off = 1;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "entries=", 8) == 0
+            && cache->entries == NGX_CONF_UNSET_UINT)
+        {
+            n = ngx_atoi(value[i].data + 8, value[i].len - 8);
+
+            if (n < 1 || n > NGX_HTTP_AGNTKEY_ENTRIES_MAX) {
+                goto invalid;
+            }
+
+            cache->entries = n;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "negative=", 9) == 0
+            && cache->negative == NGX_CONF_UNSET_UINT)
+        {
+            n = ngx_atoi(value[i].data + 9, value[i].len - 9);
+
+            if (n < 0 || n > NGX_HTTP_AGNTKEY_ENTRIES_MAX) {
+                goto invalid;
+            }
+
+            cache->negative = n;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "lease=", 6) == 0
+            && cache->lease == NGX_CONF_UNSET_MSEC)
+        {
+            s.data = value[i].data + 6;
+            s.len = value[i].len - 6;
+
+            n = ngx_parse_time(&s, 0);
+
+            if (n < NGX_HTTP_AGNTKEY_LEASE_MIN
+                || n > NGX_HTTP_AGNTKEY_LEASE_MAX)
+            {
+                goto invalid;
+            }
+
+            cache->lease = n;
+            continue;
+        }
+
+        goto invalid;
+    }
+
+    if (off) {
+        cache->entries = 0;
+
+    } else if (cache->entries == NGX_CONF_UNSET_UINT) {
+        return "needs \"entries=\" or \"off\"";
+    }
+
+    return NGX_CONF_OK;
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\" in \"%V\"",
+                       &value[i], &cmd->name);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
 ngx_http_agntkey_last_used(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char                          *rv;
@@ -594,6 +709,10 @@ ngx_http_agntkey_create_main_conf(ngx_conf_t *cf)
 
     amcf->last_used = NGX_CONF_UNSET_MSEC;
 
+    amcf->cache.entries = NGX_CONF_UNSET_UINT;
+    amcf->cache.negative = NGX_CONF_UNSET_UINT;
+    amcf->cache.lease = NGX_CONF_UNSET_MSEC;
+
     amcf->redis.connect_timeout = NGX_CONF_UNSET_MSEC;
     amcf->redis.timeout = NGX_CONF_UNSET_MSEC;
 
@@ -623,6 +742,10 @@ ngx_http_agntkey_init_main_conf(ngx_conf_t *cf, void *conf)
 
     ngx_conf_init_msec_value(amcf->last_used, 1000);
 
+    ngx_conf_init_uint_value(amcf->cache.entries, 10000);
+    ngx_conf_init_uint_value(amcf->cache.negative, 1000);
+    ngx_conf_init_msec_value(amcf->cache.lease, 2000);
+
     ngx_conf_init_msec_value(amcf->redis.connect_timeout, 1000);
     ngx_conf_init_msec_value(amcf->redis.timeout, 500);
 
@@ -649,6 +772,7 @@ ngx_http_agntkey_create_loc_conf(ngx_conf_t *cf)
 
     alcf->enable = NGX_CONF_UNSET;
     alcf->dry_run = NGX_CONF_UNSET;
+    alcf->stale = NGX_CONF_UNSET_MSEC;
     alcf->workspaces = NGX_CONF_UNSET_PTR;
     alcf->scopes = NGX_CONF_UNSET_PTR;
     alcf->admin = NGX_CONF_UNSET;
@@ -676,6 +800,7 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
     ngx_conf_merge_value(conf->dry_run, prev->dry_run, 0);
+    ngx_conf_merge_msec_value(conf->stale, prev->stale, 0);
 
     if (conf->sources == NULL && conf->token == NULL) {
         conf->sources = prev->sources;
@@ -768,21 +893,52 @@ ngx_http_agntkey_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    amcf->store = ngx_http_agntkey_store_create(&amcf->redis, cycle->log);
+    return ngx_http_agntkey_start(amcf, cycle->log);
+}
 
+
+/* What a worker has of its own. */
+
+static ngx_int_t
+ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
+{
+    ngx_http_agntkey_redis_t  *commands;
+    ngx_http_agntkey_watch_t  *watch;
+
+    amcf->store = ngx_http_agntkey_store_create(&amcf->redis, &amcf->cache,
+                                                amcf->administered, log);
     if (amcf->store == NULL) {
         return NGX_ERROR;
     }
 
-    if (amcf->last_used == 0) {
+    commands = ngx_http_agntkey_store_redis(amcf->store);
+    watch = ngx_http_agntkey_store_watch(amcf->store);
+
+    if (amcf->last_used) {
+        amcf->usage = ngx_http_agntkey_usage_create(commands, amcf->last_used,
+                                                    log);
+        if (amcf->usage == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    /* of its own, so that nothing an administrator does holds up requests */
+
+    if (amcf->administered) {
+        amcf->admin = ngx_http_agntkey_redis_create(&amcf->redis, log);
+        if (amcf->admin == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (watch == NULL) {
         return NGX_OK;
     }
 
-    amcf->usage = ngx_http_agntkey_usage_create(
-                                     ngx_http_agntkey_store_redis(amcf->store),
-                                     amcf->last_used, cycle->log);
+    amcf->barriers = ngx_http_agntkey_barriers_create(watch, commands,
+                                                      amcf->admin, log);
 
-    return amcf->usage ? NGX_OK : NGX_ERROR;
+    return amcf->barriers ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -792,6 +948,16 @@ ngx_http_agntkey_exit_process(ngx_cycle_t *cycle)
     ngx_http_agntkey_main_conf_t  *amcf;
 
     amcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_agntkey_module);
+
+    if (amcf && amcf->barriers) {
+        ngx_http_agntkey_barriers_destroy(amcf->barriers);
+        amcf->barriers = NULL;
+    }
+
+    if (amcf && amcf->admin) {
+        ngx_http_agntkey_redis_destroy(amcf->admin);
+        amcf->admin = NULL;
+    }
 
     if (amcf && amcf->usage) {
         ngx_http_agntkey_usage_destroy(amcf->usage);

@@ -10,6 +10,9 @@
 #define NGX_HTTP_AGNTKEY_REDIS_READ    16384
 #define NGX_HTTP_AGNTKEY_REDIS_TEXT    128
 
+/* what is read in one turn of the loop, so that others have theirs; bytes */
+#define NGX_HTTP_AGNTKEY_REDIS_TURN    (512 * 1024)
+
 /* of the buffer of commands, bytes, when it is empty */
 #define NGX_HTTP_AGNTKEY_REDIS_KEEP    65536
 
@@ -31,6 +34,12 @@ typedef struct {
     ngx_msec_t                          deadline;
     uint64_t                            offset;    /* of its first byte */
 } ngx_http_agntkey_redis_cmd_t;
+
+
+typedef struct {
+    ngx_http_agntkey_redis_ending_pt    handler;
+    void                               *data;
+} ngx_http_agntkey_redis_last_t;
 
 
 /*
@@ -73,8 +82,14 @@ struct ngx_http_agntkey_redis_s {
     ngx_event_t                       pace;
     ngx_event_t                       post;
 
-    ngx_http_agntkey_redis_ending_pt  ending;
-    void                             *ending_data;
+    ngx_http_agntkey_redis_last_t     endings[NGX_HTTP_AGNTKEY_REDIS_ENDINGS];
+    ngx_uint_t                        nendings;
+
+    ngx_http_agntkey_redis_change_pt  change;
+    void                             *change_data;
+
+    ngx_http_agntkey_redis_message_pt message;       /* NULL: no stream */
+    void                             *message_data;
 
     ngx_uint_t                        failures;
     ngx_msec_t                        away_since;
@@ -105,6 +120,8 @@ static ngx_int_t ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_reply_t *reply);
 static ngx_int_t ngx_http_agntkey_redis_answer(
     ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_redis_take(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_reply_t *reply);
 static void ngx_http_agntkey_redis_ready(ngx_http_agntkey_redis_t *redis);
 static void ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_e rc, const char *cause, ngx_err_t err);
@@ -208,11 +225,73 @@ ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis)
 
 
 void
-ngx_http_agntkey_redis_set_ending(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_redis_add_ending(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_ending_pt handler, void *data)
 {
-    redis->ending = handler;
-    redis->ending_data = data;
+    ngx_http_agntkey_redis_last_t  *last;
+
+    if (redis->nendings < NGX_HTTP_AGNTKEY_REDIS_ENDINGS) {
+        last = &redis->endings[redis->nendings++];
+
+        last->handler = handler;
+        last->data = data;
+    }
+}
+
+
+void
+ngx_http_agntkey_redis_set_change(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_change_pt handler, void *data)
+{
+    redis->change = handler;
+    redis->change_data = data;
+}
+
+
+void
+ngx_http_agntkey_redis_set_message(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_message_pt handler, void *data)
+{
+    redis->message = handler;
+    redis->message_data = data;
+
+    /* what nginx says of its attempts is for the other connection to say */
+
+    redis->log_level = ngx_min(redis->log_level, NGX_LOG_ALERT);
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis)
+{
+    return redis->state == NGX_HTTP_AGNTKEY_REDIS_READY;
+}
+
+
+void
+ngx_http_agntkey_redis_reset(ngx_http_agntkey_redis_t *redis,
+    const char *cause)
+{
+    if (redis->state == NGX_HTTP_AGNTKEY_REDIS_READY) {
+        ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST, cause,
+                                    0);
+    }
+}
+
+
+void
+ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
+    ngx_str_t *bytes)
+{
+    ngx_connection_t  *c;
+
+    c = redis->connection;
+
+    if (redis->state == NGX_HTTP_AGNTKEY_REDIS_READY
+        && redis->out.pos == redis->out.last)
+    {
+        (void) c->send(c, bytes->data, bytes->len);
+    }
 }
 
 
@@ -569,6 +648,7 @@ static void
 ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
 {
     u_char                     buf[NGX_HTTP_AGNTKEY_REDIS_READ];
+    size_t                     total;
     ssize_t                    n;
     ngx_connection_t          *c;
     ngx_http_agntkey_redis_t  *redis;
@@ -591,7 +671,14 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
         return;
     }
 
+    total = 0;
+
     do {
+        if (total > NGX_HTTP_AGNTKEY_REDIS_TURN) {
+            ngx_post_event(rev, &ngx_posted_next_events);
+            break;
+        }
+
         n = c->recv(c, buf, sizeof(buf));
 
         if (n == NGX_AGAIN) {
@@ -604,6 +691,8 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
                                           : "closed by the other side", 0);
             return;
         }
+
+        total += n;
 
         if (ngx_http_agntkey_resp_feed(redis->resp, buf, n) != NGX_OK) {
             ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST,
@@ -629,18 +718,18 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
 static ngx_uint_t
 ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
 {
-    ngx_http_agntkey_redis_ending_pt  ending;
+    ngx_uint_t  i, n;
 
-    ending = redis->ending;
-    redis->ending = NULL;
+    n = redis->nendings;
+    redis->nendings = 0;
 
-    if (ending == NULL || !ngx_queue_empty(&redis->commands)
-        || redis->connection->error)
-    {
+    if (!ngx_queue_empty(&redis->commands) || redis->connection->error) {
         return 0;
     }
 
-    ending(redis->ending_data);
+    for (i = 0; i < n; i++) {
+        redis->endings[i].handler(redis->endings[i].data);
+    }
 
     if (ngx_queue_empty(&redis->commands)) {
         return 0;
@@ -658,7 +747,10 @@ static ngx_int_t
 ngx_http_agntkey_redis_replies(ngx_http_agntkey_redis_t *redis)
 {
     ngx_int_t                  rc;
+    ngx_connection_t          *c;
     ngx_http_agntkey_reply_t  *reply;
+
+    c = redis->connection;
 
     for ( ;; ) {
 
@@ -682,7 +774,9 @@ ngx_http_agntkey_redis_replies(ngx_http_agntkey_redis_t *redis)
             rc = ngx_http_agntkey_redis_answer(redis, reply);
         }
 
-        if (rc != NGX_OK) {
+        /* whoever heard the reply may have had enough */
+
+        if (rc != NGX_OK || redis->connection != c) {
             return NGX_ERROR;
         }
     }
@@ -752,6 +846,10 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
     ngx_uint_t                     noauth;
     ngx_http_agntkey_redis_cmd_t  *cmd;
 
+    if (redis->message && ngx_queue_empty(&redis->commands)) {
+        return ngx_http_agntkey_redis_take(redis, reply);
+    }
+
     q = ngx_queue_head(&redis->commands);
     cmd = ngx_queue_data(q, ngx_http_agntkey_redis_cmd_t, queue);
 
@@ -793,6 +891,27 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
 }
 
 
+/* Returns NGX_OK, or NGX_ERROR when the connection is gone. */
+
+static ngx_int_t
+ngx_http_agntkey_redis_take(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_reply_t *reply)
+{
+    const char  *cause;
+
+    redis->failures = 0;
+
+    cause = redis->message(redis->message_data, reply);
+
+    if (cause) {
+        ngx_http_agntkey_redis_reset(redis, cause);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
 static void
 ngx_http_agntkey_redis_ready(ngx_http_agntkey_redis_t *redis)
 {
@@ -805,7 +924,8 @@ ngx_http_agntkey_redis_ready(ngx_http_agntkey_redis_t *redis)
     if (redis->away) {
         redis->away = 0;
 
-        ngx_log_error(NGX_LOG_NOTICE, redis->log, 0,
+        ngx_log_error((redis->message ? NGX_LOG_INFO : NGX_LOG_NOTICE),
+                      redis->log, 0,
                       "agntkey: Redis \"%V\" is back after %M ms",
                       &redis->conf->peer.name,
                       ngx_current_msec - redis->away_since);
@@ -815,6 +935,10 @@ ngx_http_agntkey_redis_ready(ngx_http_agntkey_redis_t *redis)
                    "agntkey: Redis \"%V\" is ready", &redis->conf->peer.name);
 
     ngx_post_event(&redis->post, &ngx_posted_events);
+
+    if (redis->change) {
+        redis->change(redis->change_data, 1);
+    }
 }
 
 
@@ -841,7 +965,8 @@ ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
         ngx_http_agntkey_redis_report(redis, cause, err);
 
     } else {
-        ngx_log_error((quiet ? NGX_LOG_INFO : NGX_LOG_ERR), redis->log, err,
+        ngx_log_error((quiet || redis->message ? NGX_LOG_INFO : NGX_LOG_ERR),
+                      redis->log, err,
                       "agntkey: the connection to Redis \"%V\" was lost: %s",
                       &redis->conf->peer.name, cause);
     }
@@ -850,6 +975,10 @@ ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
 
     if (!quiet) {
         ngx_http_agntkey_redis_retry(redis);
+    }
+
+    if (redis->change) {
+        redis->change(redis->change_data, 0);
     }
 
     ngx_http_agntkey_redis_fail(redis, rc);
@@ -969,7 +1098,8 @@ ngx_http_agntkey_redis_report(ngx_http_agntkey_redis_t *redis,
 
     redis->causes |= bit;
 
-    ngx_log_error(NGX_LOG_ERR, redis->log, err,
+    ngx_log_error((redis->message ? NGX_LOG_INFO : NGX_LOG_ERR),
+                  redis->log, err,
                   "agntkey: Redis \"%V\" is away: %s",
                   &redis->conf->peer.name, cause);
 }

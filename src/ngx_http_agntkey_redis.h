@@ -12,6 +12,10 @@
  * SETUP is AUTH, SELECT, PING and CLIENT SETNAME, in one write.  Commands
  * sent while it is on its way wait in the queue; once an attempt has failed
  * ("away") every command is refused at once, until an attempt succeeds.
+ *
+ * With a handler for messages it is a stream: what comes while no command
+ * waits is a message (redis.io/docs/latest/develop/interact/pubsub), and what
+ * happens to the connection is a matter of whoever reads it, not of the log.
  */
 
 
@@ -33,6 +37,8 @@
 /* between attempts, ms: doubled from min to max, less a random half at most */
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MIN   200
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MAX   2000
+
+#define NGX_HTTP_AGNTKEY_REDIS_ENDINGS       2
 
 
 typedef enum {
@@ -69,13 +75,52 @@ void ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis);
 void ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis);
 
 /*
- * Sets who hears, once, that the worker is to end and the connection idles.
- * What is sent from there is still answered before the connection closes.
+ * Adds somebody, up to NGX_HTTP_AGNTKEY_REDIS_ENDINGS, who hears, once, that
+ * the worker is to end and the connection idles.  What is sent from there is
+ * still answered before the connection closes.
  */
 typedef void (*ngx_http_agntkey_redis_ending_pt)(void *data);
 
-void ngx_http_agntkey_redis_set_ending(ngx_http_agntkey_redis_t *redis,
+void ngx_http_agntkey_redis_add_ending(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_ending_pt handler, void *data);
+
+/*
+ * Sets who hears that the connection is ready (up is 1), and that it is no
+ * more, or that an attempt has failed (0): before the handlers of commands
+ * that were lost with it.
+ */
+typedef void (*ngx_http_agntkey_redis_change_pt)(void *data, ngx_uint_t up);
+
+void ngx_http_agntkey_redis_set_change(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_change_pt handler, void *data);
+
+/*
+ * Makes it a stream, and sets who takes the messages.  The reply is the
+ * handler's.  It returns NULL, or why the connection is to be closed.
+ */
+typedef const char *(*ngx_http_agntkey_redis_message_pt)(void *data,
+    ngx_http_agntkey_reply_t *reply);
+
+void ngx_http_agntkey_redis_set_message(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_message_pt handler, void *data);
+
+/* Is the connection ready?  1 or 0. */
+ngx_uint_t ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis);
+
+/*
+ * Closes the connection, if there is one; what waits on it is lost.  The next
+ * is opened by ngx_http_agntkey_redis_connect() or by a command.
+ */
+void ngx_http_agntkey_redis_reset(ngx_http_agntkey_redis_t *redis,
+    const char *cause);
+
+/*
+ * Writes a command at once, if the connection is ready and has nothing else
+ * to write, and does not wait for an answer: for a process that is about to
+ * exit.
+ */
+void ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
+    ngx_str_t *bytes);
 
 /*
  * Sends one command, as ngx_http_agntkey_resp_format() made it; the bytes are
@@ -86,5 +131,6 @@ void ngx_http_agntkey_redis_set_ending(ngx_http_agntkey_redis_t *redis,
  */
 ngx_int_t ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *bytes, ngx_http_agntkey_redis_handler_pt handler, void *data);
+
 
 #endif /* _NGX_HTTP_AGNTKEY_REDIS_H_INCLUDED_ */

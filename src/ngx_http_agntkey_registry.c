@@ -8,9 +8,6 @@
 #include "ngx_http_agntkey_token.h"
 
 
-#define NGX_HTTP_AGNTKEY_TAGGED_MAX   128
-
-
 struct ngx_http_agntkey_call_s {
     ngx_http_agntkey_redis_t          *redis;
     ngx_http_agntkey_call_handler_pt   handler;    /* NULL: cancelled */
@@ -34,8 +31,6 @@ static ngx_http_agntkey_call_t *ngx_http_agntkey_call_one(
 static void ngx_http_agntkey_call_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
 static void ngx_http_agntkey_call_free(ngx_http_agntkey_call_t *call);
-static void ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name,
-    u_char *id);
 static void ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
     const char *kind, u_char *tag, ngx_str_t *workspace);
 
@@ -204,7 +199,7 @@ ngx_http_agntkey_registry_get(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, u_char *id,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t  argv[8];
 
     ngx_str_set(&argv[0], "EVAL");
@@ -224,7 +219,7 @@ ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, ngx_http_agntkey_new_t *new,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char                    key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char                    key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t                 argv[14];
     ngx_http_agntkey_call_t  *call;
 
@@ -279,7 +274,7 @@ ngx_http_agntkey_registry_change(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_change_t *change,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char       key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char       key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t    argv[14], *value[3];
     ngx_uint_t   i;
 
@@ -321,7 +316,7 @@ ngx_http_agntkey_registry_revoke(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, u_char *id,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t  argv[8];
 
     ngx_str_set(&argv[0], "EVAL");
@@ -343,8 +338,8 @@ ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_new_t *new,
     ngx_str_t *overlap, ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
-    u_char     new_key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char     new_key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t  argv[13];
 
     ngx_str_set(&argv[0], "EVAL");
@@ -373,7 +368,7 @@ ngx_http_agntkey_registry_list(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_page_t *page, u_char *tag,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX], limit[NGX_INT_T_LEN];
+    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX], limit[NGX_INT_T_LEN];
     ngx_str_t  argv[12];
 
     ngx_str_set(&argv[0], "EVAL");
@@ -404,7 +399,7 @@ ngx_http_agntkey_registry_workspaces(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *after, ngx_uint_t limit,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char     from[NGX_HTTP_AGNTKEY_TAGGED_MAX], count[NGX_INT_T_LEN];
+    u_char     from[NGX_HTTP_AGNTKEY_RECORD_MAX], count[NGX_INT_T_LEN];
     ngx_str_t  argv[7];
 
     ngx_str_set(&argv[0], "ZRANGEBYLEX");
@@ -433,7 +428,7 @@ ngx_http_agntkey_registry_workspace_states(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *names, ngx_uint_t n, ngx_http_agntkey_call_handler_pt handler,
     void *data)
 {
-    u_char                    key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char                    key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char                    tag[NGX_HTTP_AGNTKEY_TAG_LEN];
     ngx_str_t                 argv[4];
     ngx_uint_t                i;
@@ -489,7 +484,7 @@ ngx_http_agntkey_registry_workspace_set(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, ngx_str_t *name, ngx_uint_t active,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_TAGGED_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char     tag[NGX_HTTP_AGNTKEY_TAG_LEN];
     ngx_str_t  argv[10];
 
@@ -632,7 +627,7 @@ ngx_http_agntkey_call_free(ngx_http_agntkey_call_t *call)
 }
 
 
-static void
+void
 ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id)
 {
     name->data = buf;
@@ -642,6 +637,22 @@ ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id)
                                       - NGX_HTTP_AGNTKEY_TAG_LEN),
                             id + NGX_HTTP_AGNTKEY_TAG_LEN)
                 - buf;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_registry_workspace(u_char *buf, ngx_str_t *name,
+    ngx_str_t *workspace)
+{
+    u_char  tag[NGX_HTTP_AGNTKEY_TAG_LEN];
+
+    if (ngx_http_agntkey_token_tag(workspace, tag) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_agntkey_registry_tagged(buf, name, "workspace", tag, workspace);
+
+    return NGX_OK;
 }
 
 

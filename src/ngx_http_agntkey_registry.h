@@ -25,6 +25,9 @@
 /* the most commands of one call: two for each workspace of a page */
 #define NGX_HTTP_AGNTKEY_CALL_COMMANDS   (2 * NGX_HTTP_AGNTKEY_PAGE_MAX)
 
+/* of the name of a record or of another key of a workspace, bytes */
+#define NGX_HTTP_AGNTKEY_RECORD_MAX      128
+
 /* of a key with its last use, as the scripts return it */
 #define NGX_HTTP_AGNTKEY_ROW             (NGX_HTTP_AGNTKEY_FIELDS + 1)
 
@@ -139,6 +142,14 @@ ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspace_set(
     ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who,
     ngx_str_t *name, ngx_uint_t active,
     ngx_http_agntkey_call_handler_pt handler, void *data);
+
+/*
+ * The names of the records of a key and of a workspace in Redis, made in buf
+ * of NGX_HTTP_AGNTKEY_RECORD_MAX bytes.
+ */
+void ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id);
+ngx_int_t ngx_http_agntkey_registry_workspace(u_char *buf, ngx_str_t *name,
+    ngx_str_t *workspace);
 
 /* Whoever asked has gone; the handler will not be called. */
 void ngx_http_agntkey_registry_cancel(ngx_http_agntkey_call_t *call);

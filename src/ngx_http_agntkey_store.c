@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_agntkey_store.h"
+#include "ngx_http_agntkey_clock.h"
 #include "ngx_http_agntkey_token.h"
 
 
@@ -15,6 +16,7 @@
  */
 #define NGX_HTTP_AGNTKEY_HINTS        1024
 
+#define NGX_HTTP_AGNTKEY_KEY_PREFIX   "agntkey:key:"
 #define NGX_HTTP_AGNTKEY_WS_PREFIX    "agntkey:workspace:"
 #define NGX_HTTP_AGNTKEY_WS_KEY_MAX                                           \
     (sizeof(NGX_HTTP_AGNTKEY_WS_PREFIX "{}") + NGX_HTTP_AGNTKEY_TAG_LEN       \
@@ -28,6 +30,15 @@
 
 /* the least time between two lines of one kind, ms */
 #define NGX_HTTP_AGNTKEY_LOG_PAUSE    1000
+
+/*
+ * What is remembered is read again after that many ms, less a random quarter,
+ * whatever happens: for a change that Redis does not tell of (SWAPDB).
+ */
+#define NGX_HTTP_AGNTKEY_STORE_AGE    60000
+
+/* of look-ups under way that others may join; a power of two */
+#define NGX_HTTP_AGNTKEY_STORE_BUCKETS  1024
 
 
 typedef struct {
@@ -49,31 +60,48 @@ typedef struct {
 } ngx_http_agntkey_trouble_t;
 
 
-/* owner of the client and the hints; one for each worker */
+/* owner of all it points to; one for each worker */
 
 struct ngx_http_agntkey_store_s {
     ngx_http_agntkey_redis_t          *redis;
+    ngx_http_agntkey_watch_t          *watch;        /* NULL: no need */
+    ngx_http_agntkey_cache_t          *cache;        /* NULL: no memory */
     ngx_http_agntkey_hint_t           *hints;
     ngx_log_t                         *log;
 
     ngx_str_t                          lookup;       /* HMGET of slot's id */
     u_char                            *slot;
 
+    /* look-ups that others may join */
+    ngx_http_agntkey_find_t          **finds;
+
     ngx_http_agntkey_trouble_t         key;
     ngx_http_agntkey_trouble_t         workspace;
     ngx_http_agntkey_trouble_t         record;
+
+    unsigned                           stale:1;      /* and it was said */
 };
 
 
 /*
- * Lives until all its commands have been answered, even when the one who
- * asked has gone.  Owner of the reply that key points into.
+ * Lives until all its commands have been answered, even when all who asked
+ * have gone.  Owner of the reply that key points into.
  */
 
 struct ngx_http_agntkey_find_s {
+    ngx_http_agntkey_find_t           *next;         /* in its bucket */
     ngx_http_agntkey_store_t          *store;
-    ngx_http_agntkey_find_handler_pt   handler;      /* NULL: cancelled */
-    void                              *data;
+    ngx_queue_t                        waiters;
+
+    /*
+     * What is read is remembered, and others may join, if the epoch is still
+     * that in which it was sent.  0: it was sent without trust, or the key
+     * has changed since.  The same of the workspace, by its changes.
+     */
+    uint64_t                           epoch;
+    uint64_t                           changes;
+    ngx_http_agntkey_workspace_t      *home;         /* NULL: not asked for */
+    int64_t                            sent;         /* ms */
 
     u_char                             id[NGX_HTTP_AGNTKEY_ID_LEN];
 
@@ -90,9 +118,20 @@ struct ngx_http_agntkey_find_s {
     unsigned                           lost:1;
     unsigned                           failed:1;
     unsigned                           again:1;      /* the second try */
+    unsigned                           open:1;       /* stands in a bucket */
 };
 
 
+static void ngx_http_agntkey_store_changed(void *data, ngx_str_t *key);
+static void ngx_http_agntkey_store_lost(void *data, int64_t good);
+static ngx_http_agntkey_find_t **ngx_http_agntkey_store_bucket(
+    ngx_http_agntkey_store_t *store, u_char *id);
+static ngx_http_agntkey_find_t *ngx_http_agntkey_store_join(
+    ngx_http_agntkey_store_t *store, u_char *id, int64_t now);
+static ngx_uint_t ngx_http_agntkey_find_fresh(ngx_http_agntkey_find_t *find);
+static void ngx_http_agntkey_find_open(ngx_http_agntkey_find_t *find);
+static void ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find);
+static void ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find);
 static ngx_int_t ngx_http_agntkey_store_init_lookup(
     ngx_http_agntkey_store_t *store);
 static ngx_int_t ngx_http_agntkey_find_start(ngx_http_agntkey_find_t *find);
@@ -107,6 +146,7 @@ static ngx_int_t ngx_http_agntkey_find_parse(ngx_http_agntkey_find_t *find,
 static void ngx_http_agntkey_find_lost(ngx_http_agntkey_find_t *find,
     ngx_http_agntkey_redis_e rc);
 static void ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find);
+static void ngx_http_agntkey_find_drop(ngx_http_agntkey_find_t *find);
 static void ngx_http_agntkey_find_done(ngx_http_agntkey_find_t *find,
     ngx_int_t rc);
 static ngx_http_agntkey_hint_t *ngx_http_agntkey_store_hint(
@@ -120,10 +160,11 @@ static ngx_uint_t ngx_http_agntkey_store_muted(
 
 
 ngx_http_agntkey_store_t *
-ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *conf,
-    ngx_log_t *log)
+ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *server,
+    ngx_http_agntkey_store_conf_t *conf, ngx_uint_t listen, ngx_log_t *log)
 {
-    ngx_http_agntkey_store_t  *store;
+    ngx_http_agntkey_store_t           *store;
+    ngx_http_agntkey_watch_handlers_t   from;
 
     store = ngx_calloc(sizeof(ngx_http_agntkey_store_t), log);
     if (store == NULL) {
@@ -137,7 +178,10 @@ ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *conf,
 
     store->hints = ngx_calloc(NGX_HTTP_AGNTKEY_HINTS
                               * sizeof(ngx_http_agntkey_hint_t), log);
-    if (store->hints == NULL) {
+    store->finds = ngx_calloc(NGX_HTTP_AGNTKEY_STORE_BUCKETS
+                              * sizeof(ngx_http_agntkey_find_t *), log);
+
+    if (store->hints == NULL || store->finds == NULL) {
         goto failed;
     }
 
@@ -145,9 +189,29 @@ ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *conf,
         goto failed;
     }
 
-    store->redis = ngx_http_agntkey_redis_create(conf, log);
+    store->redis = ngx_http_agntkey_redis_create(server, log);
     if (store->redis == NULL) {
         goto failed;
+    }
+
+    if (conf->entries) {
+        store->cache = ngx_http_agntkey_cache_create(conf->entries,
+                                                     conf->negative, log);
+        if (store->cache == NULL) {
+            goto failed;
+        }
+    }
+
+    if (conf->entries || listen) {
+        from.changed = ngx_http_agntkey_store_changed;
+        from.lost = ngx_http_agntkey_store_lost;
+
+        store->watch = ngx_http_agntkey_watch_create(server, store->redis,
+                                            conf->entries ? conf->lease : 0,
+                                            &from, store, log);
+        if (store->watch == NULL) {
+            goto failed;
+        }
     }
 
     ngx_http_agntkey_redis_connect(store->redis);
@@ -165,12 +229,24 @@ failed:
 void
 ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store)
 {
+    if (store->watch) {
+        ngx_http_agntkey_watch_destroy(store->watch);
+    }
+
     if (store->redis) {
         ngx_http_agntkey_redis_destroy(store->redis);
     }
 
+    if (store->cache) {
+        ngx_http_agntkey_cache_destroy(store->cache);
+    }
+
     if (store->lookup.data) {
         ngx_http_agntkey_resp_format_free(&store->lookup);
+    }
+
+    if (store->finds) {
+        ngx_free(store->finds);
     }
 
     if (store->hints) {
@@ -188,35 +264,296 @@ ngx_http_agntkey_store_redis(ngx_http_agntkey_store_t *store)
 }
 
 
-ngx_http_agntkey_find_t *
-ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store, u_char *id,
-    ngx_http_agntkey_find_handler_pt handler, void *data)
+ngx_http_agntkey_watch_t *
+ngx_http_agntkey_store_watch(ngx_http_agntkey_store_t *store)
 {
-    ngx_http_agntkey_find_t  *find;
+    return store->watch;
+}
 
-    find = ngx_calloc(sizeof(ngx_http_agntkey_find_t), store->log);
-    if (find == NULL) {
+
+ngx_http_agntkey_entry_t *
+ngx_http_agntkey_store_cached(ngx_http_agntkey_store_t *store, u_char *id)
+{
+    int64_t                    now;
+    ngx_http_agntkey_entry_t  *entry;
+
+    if (store->cache == NULL) {
         return NULL;
     }
 
-    find->store = store;
-    find->handler = handler;
-    find->data = data;
-    ngx_memcpy(find->id, id, NGX_HTTP_AGNTKEY_ID_LEN);
+    now = ngx_http_agntkey_clock();
 
-    if (ngx_http_agntkey_find_start(find) != NGX_OK) {
-        ngx_free(find);
+    if (!ngx_http_agntkey_watch_trusted(store->watch, now)) {
         return NULL;
     }
 
-    return find;
+    entry = ngx_http_agntkey_cache_hit(store->cache, id, now);
+
+    if (entry) {
+        ngx_http_agntkey_cache_ref(entry);
+    }
+
+    return entry;
+}
+
+
+ngx_http_agntkey_entry_t *
+ngx_http_agntkey_store_stale(ngx_http_agntkey_store_t *store, u_char *id,
+    ngx_msec_t ms)
+{
+    ngx_http_agntkey_entry_t  *entry;
+
+    if (store->cache == NULL || ms == 0) {
+        return NULL;
+    }
+
+    entry = ngx_http_agntkey_cache_stale(store->cache, id,
+                                         ngx_http_agntkey_clock(),
+                                         (int64_t) ms);
+    if (entry == NULL) {
+        return NULL;
+    }
+
+    ngx_http_agntkey_cache_ref(entry);
+
+    if (!store->stale) {
+        store->stale = 1;
+
+        ngx_log_error(NGX_LOG_WARN, store->log, 0,
+                      "agntkey: Redis cannot be asked: keys that were good "
+                      "before are accepted (agntkey_stale)");
+    }
+
+    return entry;
 }
 
 
 void
-ngx_http_agntkey_store_cancel(ngx_http_agntkey_find_t *find)
+ngx_http_agntkey_store_release(ngx_http_agntkey_store_t *store,
+    ngx_http_agntkey_entry_t *entry)
 {
-    find->handler = NULL;
+    ngx_http_agntkey_cache_unref(store->cache, entry);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store, u_char *id,
+    ngx_http_agntkey_waiter_t *waiter)
+{
+    ngx_http_agntkey_find_t  *find;
+
+    find = ngx_http_agntkey_store_join(store, id, ngx_http_agntkey_clock());
+
+    if (find == NULL) {
+        find = ngx_calloc(sizeof(ngx_http_agntkey_find_t), store->log);
+        if (find == NULL) {
+            return NGX_DECLINED;
+        }
+
+        find->store = store;
+        ngx_queue_init(&find->waiters);
+        ngx_memcpy(find->id, id, NGX_HTTP_AGNTKEY_ID_LEN);
+
+        if (ngx_http_agntkey_find_start(find) != NGX_OK) {
+            ngx_free(find);
+            return NGX_DECLINED;
+        }
+    }
+
+    waiter->find = find;
+    ngx_queue_insert_tail(&find->waiters, &waiter->queue);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_agntkey_store_cancel(ngx_http_agntkey_waiter_t *waiter)
+{
+    if (waiter->find) {
+        waiter->find = NULL;
+        ngx_queue_remove(&waiter->queue);
+    }
+}
+
+
+/*
+ * Redis has told of a write.  What is under way may have been read before it,
+ * and nobody who comes from now on may be told so.
+ */
+
+static void
+ngx_http_agntkey_store_changed(void *data, ngx_str_t *key)
+{
+    u_char                    *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
+    size_t                     n;
+    ngx_str_t                  name;
+    ngx_http_agntkey_find_t   *find;
+    ngx_http_agntkey_store_t  *store = data;
+
+    if (key == NULL) {
+        ngx_http_agntkey_cache_flush(store->cache);
+        return;
+    }
+
+    p = key->data;
+    n = sizeof(NGX_HTTP_AGNTKEY_KEY_PREFIX) - 1;
+
+    if (key->len == n + sizeof(NGX_HTTP_AGNTKEY_SLOT) - 1
+        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_KEY_PREFIX, n) == 0)
+    {
+        p += n + 1;
+        ngx_memcpy(id, p, NGX_HTTP_AGNTKEY_TAG_LEN);
+        ngx_memcpy(id + NGX_HTTP_AGNTKEY_TAG_LEN,
+                   p + NGX_HTTP_AGNTKEY_TAG_LEN + 1,
+                   NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
+
+        ngx_http_agntkey_cache_forget(store->cache, id);
+
+        for (find = *ngx_http_agntkey_store_bucket(store, id);
+             find;
+             find = find->next)
+        {
+            if (ngx_memcmp(find->id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+                ngx_http_agntkey_find_shut(find);
+                break;
+            }
+        }
+
+        return;
+    }
+
+    /* "{tag}" and the name */
+
+    n = sizeof(NGX_HTTP_AGNTKEY_WS_PREFIX) - 1;
+
+    if (key->len > n + NGX_HTTP_AGNTKEY_TAG_LEN + 2
+        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_WS_PREFIX, n) == 0)
+    {
+        n += NGX_HTTP_AGNTKEY_TAG_LEN + 2;
+
+        name.data = p + n;
+        name.len = key->len - n;
+
+        ngx_http_agntkey_cache_forget_workspace(store->cache, &name);
+    }
+}
+
+
+static void
+ngx_http_agntkey_store_lost(void *data, int64_t good)
+{
+    ngx_http_agntkey_store_t  *store = data;
+
+    ngx_http_agntkey_cache_end_epoch(store->cache, good);
+}
+
+
+static ngx_http_agntkey_find_t **
+ngx_http_agntkey_store_bucket(ngx_http_agntkey_store_t *store, u_char *id)
+{
+    return &store->finds[ngx_crc32_short(id, NGX_HTTP_AGNTKEY_ID_LEN)
+                         & (NGX_HTTP_AGNTKEY_STORE_BUCKETS - 1)];
+}
+
+
+/* For whom it would be good to have been read a moment ago: that is a hit. */
+
+static ngx_http_agntkey_find_t *
+ngx_http_agntkey_store_join(ngx_http_agntkey_store_t *store, u_char *id,
+    int64_t now)
+{
+    ngx_http_agntkey_find_t  *find;
+
+    if (store->cache == NULL
+        || !ngx_http_agntkey_watch_trusted(store->watch, now))
+    {
+        return NULL;
+    }
+
+    for (find = *ngx_http_agntkey_store_bucket(store, id);
+         find;
+         find = find->next)
+    {
+        if (ngx_memcmp(find->id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+            return ngx_http_agntkey_find_fresh(find) ? find : NULL;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* Is what it reads known not to have changed since? */
+
+static ngx_uint_t
+ngx_http_agntkey_find_fresh(ngx_http_agntkey_find_t *find)
+{
+    return find->epoch
+           && find->epoch == ngx_http_agntkey_cache_epoch(find->store->cache)
+           && (find->home == NULL || find->home->changes == find->changes);
+}
+
+
+/* From now on, if there is trust, others may join. */
+
+static void
+ngx_http_agntkey_find_open(ngx_http_agntkey_find_t *find)
+{
+    ngx_http_agntkey_find_t   *other, **bucket;
+    ngx_http_agntkey_store_t  *store;
+
+    store = find->store;
+
+    find->epoch = 0;
+
+    if (store->cache == NULL) {
+        return;
+    }
+
+    find->sent = ngx_http_agntkey_clock();
+
+    if (!ngx_http_agntkey_watch_trusted(store->watch, find->sent)) {
+        return;
+    }
+
+    bucket = ngx_http_agntkey_store_bucket(store, find->id);
+
+    for (other = *bucket; other; other = other->next) {
+        if (ngx_memcmp(other->id, find->id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+            ngx_http_agntkey_find_shut(other);
+            break;
+        }
+    }
+
+    find->epoch = ngx_http_agntkey_cache_epoch(store->cache);
+    find->open = 1;
+
+    find->next = *bucket;
+    *bucket = find;
+}
+
+
+static void
+ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find)
+{
+    ngx_http_agntkey_find_t  **p;
+
+    find->epoch = 0;
+
+    if (!find->open) {
+        return;
+    }
+
+    find->open = 0;
+
+    p = ngx_http_agntkey_store_bucket(find->store, find->id);
+
+    while (*p != find) {
+        p = &(*p)->next;
+    }
+
+    *p = find->next;
 }
 
 
@@ -232,7 +569,7 @@ ngx_http_agntkey_store_init_lookup(ngx_http_agntkey_store_t *store)
     ngx_str_t   argv[2 + NGX_HTTP_AGNTKEY_FIELDS];
 
     ngx_str_set(&argv[0], "HMGET");
-    ngx_str_set(&argv[1], "agntkey:key:" NGX_HTTP_AGNTKEY_SLOT);
+    ngx_str_set(&argv[1], NGX_HTTP_AGNTKEY_KEY_PREFIX NGX_HTTP_AGNTKEY_SLOT);
 
     for (i = 0; i < NGX_HTTP_AGNTKEY_FIELDS; i++) {
         argv[2 + i] = ngx_http_agntkey_record_fields[i];
@@ -274,6 +611,8 @@ ngx_http_agntkey_find_start(ngx_http_agntkey_find_t *find)
 
     find->waiting = 1;
 
+    ngx_http_agntkey_find_open(find);
+
     hint = ngx_http_agntkey_store_hint(store, find->id);
 
     if (ngx_memcmp(hint->id, find->id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
@@ -291,7 +630,8 @@ static ngx_int_t
 ngx_http_agntkey_find_workspace(ngx_http_agntkey_find_t *find,
     ngx_http_agntkey_hint_t *hint)
 {
-    ngx_str_t  bytes;
+    ngx_str_t                  bytes, name;
+    ngx_http_agntkey_cache_t  *cache;
 
     bytes.data = hint->bytes;
     bytes.len = hint->nbytes;
@@ -307,6 +647,28 @@ ngx_http_agntkey_find_workspace(ngx_http_agntkey_find_t *find,
     ngx_memcpy(find->workspace, hint->workspace, hint->nworkspace);
     find->nworkspace = hint->nworkspace;
     find->waiting++;
+
+    cache = find->store->cache;
+
+    if (cache == NULL) {
+        return NGX_OK;
+    }
+
+    if (find->home) {
+        ngx_http_agntkey_cache_unref_workspace(cache, find->home);
+    }
+
+    name.data = find->workspace;
+    name.len = find->nworkspace;
+
+    find->home = ngx_http_agntkey_cache_workspace(cache, &name);
+
+    if (find->home) {
+        find->changes = find->home->changes;
+
+    } else {
+        ngx_http_agntkey_find_shut(find);
+    }
 
     return NGX_OK;
 }
@@ -327,7 +689,7 @@ ngx_http_agntkey_find_key_handler(void *data, ngx_http_agntkey_redis_e rc,
         find->reply = reply;
         find->rc = ngx_http_agntkey_find_parse(find, reply);
 
-        if (find->rc == NGX_ERROR) {
+        if (find->rc == NGX_ERROR || find->rc == NGX_ABORT) {
             find->failed = 1;
         }
     }
@@ -379,8 +741,9 @@ ngx_http_agntkey_find_workspace_handler(void *data,
 
 
 /*
- * NGX_OK, NGX_DECLINED and NGX_ERROR as for ngx_http_agntkey_record_parse();
- * a reply that is no array of as many strings as were asked for is an error.
+ * NGX_OK and NGX_DECLINED as for ngx_http_agntkey_record_parse(), NGX_ABORT
+ * for its NGX_ERROR; a reply that is no array of as many strings as were asked
+ * for is NGX_ERROR.
  */
 
 static ngx_int_t
@@ -422,7 +785,11 @@ ngx_http_agntkey_find_parse(ngx_http_agntkey_find_t *find,
 
     rc = ngx_http_agntkey_record_parse(fields, &find->key, &bad);
 
-    if (rc == NGX_ERROR && !ngx_http_agntkey_store_muted(&store->record)) {
+    if (rc == NGX_ERROR) {
+        rc = NGX_ABORT;
+    }
+
+    if (rc == NGX_ABORT && !ngx_http_agntkey_store_muted(&store->record)) {
         ngx_log_error(NGX_LOG_ERR, store->log, 0,
                       "agntkey: the record of key \"%*s\" in Redis "
                       "has a bad field \"%V\"",
@@ -462,22 +829,12 @@ ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find)
         return;
     }
 
-    if (find->handler == NULL) {
-        ngx_http_agntkey_find_done(find, NGX_ERROR);
-        return;
-    }
-
-    if (find->lost && !find->again) {
+    if (find->lost && !find->again && !ngx_queue_empty(&find->waiters)) {
 
         /* reading twice harms nobody, and idle connections do get cut */
 
+        ngx_http_agntkey_find_drop(find);
         find->again = 1;
-        find->lost = 0;
-        find->failed = 0;
-        find->nworkspace = 0;
-
-        ngx_http_agntkey_resp_free(find->reply);
-        find->reply = NULL;
 
         if (ngx_http_agntkey_find_start(find) != NGX_OK) {
             ngx_http_agntkey_find_done(find, NGX_ERROR);
@@ -487,11 +844,13 @@ ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find)
     }
 
     if (find->failed) {
-        ngx_http_agntkey_find_done(find, NGX_ERROR);
+        ngx_http_agntkey_find_done(find, find->rc == NGX_ABORT ? NGX_ABORT
+                                                               : NGX_ERROR);
         return;
     }
 
     if (find->rc == NGX_DECLINED) {
+        ngx_http_agntkey_find_remember(find);
         ngx_http_agntkey_find_done(find, NGX_DECLINED);
         return;
     }
@@ -501,7 +860,13 @@ ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find)
     if (find->nworkspace == workspace->len
         && ngx_memcmp(find->workspace, workspace->data, workspace->len) == 0)
     {
+        ngx_http_agntkey_find_remember(find);
         ngx_http_agntkey_find_done(find, NGX_OK);
+        return;
+    }
+
+    if (ngx_queue_empty(&find->waiters)) {
+        ngx_http_agntkey_find_done(find, NGX_ERROR);
         return;
     }
 
@@ -515,15 +880,95 @@ ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find)
 }
 
 
+/* Only what has not changed since it was asked for. */
+
+static void
+ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find)
+{
+    int64_t                    until;
+    ngx_http_agntkey_cache_t  *cache;
+
+    cache = find->store->cache;
+
+    if (cache == NULL || !ngx_http_agntkey_find_fresh(find)) {
+        return;
+    }
+
+    until = find->sent + NGX_HTTP_AGNTKEY_STORE_AGE
+            - (int64_t) (ngx_random() % (NGX_HTTP_AGNTKEY_STORE_AGE / 4));
+
+    if (find->rc == NGX_DECLINED) {
+        ngx_http_agntkey_cache_put(cache, find->id, NULL, NULL, find->sent,
+                                   until);
+        return;
+    }
+
+    find->home->active = find->workspace_active;
+    find->home->epoch = find->epoch;
+
+    ngx_http_agntkey_cache_put(cache, find->id, &find->key, find->home,
+                               find->sent, until);
+}
+
+
+/* What it has gathered so far. */
+
+static void
+ngx_http_agntkey_find_drop(ngx_http_agntkey_find_t *find)
+{
+    ngx_http_agntkey_find_shut(find);
+
+    if (find->home) {
+        ngx_http_agntkey_cache_unref_workspace(find->store->cache,
+                                               find->home);
+        find->home = NULL;
+    }
+
+    find->lost = 0;
+    find->failed = 0;
+    find->nworkspace = 0;
+
+    ngx_http_agntkey_resp_free(find->reply);
+    find->reply = NULL;
+}
+
+
+/*
+ * Whoever is told may begin or give up other look-ups, and with the end of
+ * his connection even his neighbours here may go.
+ */
+
 static void
 ngx_http_agntkey_find_done(ngx_http_agntkey_find_t *find, ngx_int_t rc)
 {
-    if (find->handler) {
-        find->handler(find->data, rc, rc == NGX_OK ? &find->key : NULL,
-                      find->workspace_active);
+    ngx_queue_t                *q;
+    ngx_http_agntkey_store_t   *store;
+    ngx_http_agntkey_waiter_t  *waiter;
+
+    store = find->store;
+
+    ngx_http_agntkey_find_shut(find);
+
+    if (rc == NGX_ABORT && store->cache) {
+        ngx_http_agntkey_cache_forget(store->cache, find->id);
     }
 
-    ngx_http_agntkey_resp_free(find->reply);
+    if (rc == NGX_OK || rc == NGX_DECLINED) {
+        store->stale = 0;
+    }
+
+    while (!ngx_queue_empty(&find->waiters)) {
+        q = ngx_queue_head(&find->waiters);
+        ngx_queue_remove(q);
+
+        waiter = ngx_queue_data(q, ngx_http_agntkey_waiter_t, queue);
+        waiter->find = NULL;
+
+        waiter->handler(waiter->data, rc, rc == NGX_OK ? &find->key : NULL,
+                        find->workspace_active);
+    }
+
+    ngx_http_agntkey_find_drop(find);
     ngx_free(find);
 }
 

@@ -6,6 +6,8 @@
  *
  *     agntkey:key:{tag}<8 random>            HMGET, all fields of the record
  *     agntkey:workspace:{tag}<workspace>     HGET active
+ *
+ * What has been read is remembered, as long as it may be trusted.
  */
 
 
@@ -16,12 +18,24 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_agntkey_cache.h"
 #include "ngx_http_agntkey_record.h"
 #include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_watch.h"
 
 
-typedef struct ngx_http_agntkey_store_s  ngx_http_agntkey_store_t;
-typedef struct ngx_http_agntkey_find_s   ngx_http_agntkey_find_t;
+typedef struct ngx_http_agntkey_store_s   ngx_http_agntkey_store_t;
+typedef struct ngx_http_agntkey_find_s    ngx_http_agntkey_find_t;
+
+
+/* what a worker may remember */
+
+typedef struct {
+    ngx_uint_t                         entries;      /* keys; 0: nothing */
+    ngx_uint_t                         negative;     /* ids nobody has */
+    ngx_msec_t                         lease;
+} ngx_http_agntkey_store_conf_t;
+
 
 /*
  * Called once for each look-up, never from inside
@@ -30,42 +44,76 @@ typedef struct ngx_http_agntkey_find_s   ngx_http_agntkey_find_t;
  *     NGX_OK        key is a complete record, which lives until the handler
  *                   returns; workspace_active is 1 or 0
  *     NGX_DECLINED  Redis has no such key; key is NULL
- *     NGX_ERROR     nothing is known; key is NULL
+ *     NGX_ERROR     Redis could not be asked or did not answer; key is NULL
+ *     NGX_ABORT     what Redis holds makes no sense; key is NULL
  */
 typedef void (*ngx_http_agntkey_find_handler_pt)(void *data, ngx_int_t rc,
     ngx_http_agntkey_record_t *key, ngx_uint_t workspace_active);
 
 
+/* somebody who waits for a look-up, in memory of his own */
+
+typedef struct {
+    ngx_queue_t                        queue;
+    ngx_http_agntkey_find_t           *find;         /* NULL: does not wait */
+    ngx_http_agntkey_find_handler_pt   handler;
+    void                              *data;
+} ngx_http_agntkey_waiter_t;
+
+
 /*
  * The store of one worker, with a Redis client of its own; connects in the
- * background.  The configuration must outlive it.  Returns NULL without
+ * background.  The configurations must outlive it.  With listen set it hears
+ * what other workers say even if it remembers nothing.  Returns NULL without
  * memory.
  */
 ngx_http_agntkey_store_t *ngx_http_agntkey_store_create(
-    ngx_http_agntkey_server_t *conf, ngx_log_t *log);
+    ngx_http_agntkey_server_t *server, ngx_http_agntkey_store_conf_t *conf,
+    ngx_uint_t listen, ngx_log_t *log);
 
 /* The store's client, for those who have other things to ask. */
 ngx_http_agntkey_redis_t *ngx_http_agntkey_store_redis(
+    ngx_http_agntkey_store_t *store);
+
+/* The store's watch, or NULL when it neither remembers nor listens. */
+ngx_http_agntkey_watch_t *ngx_http_agntkey_store_watch(
     ngx_http_agntkey_store_t *store);
 
 /* Ends the store and its client; handlers of look-ups are not called. */
 void ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store);
 
 /*
- * Looks up the key of an id of NGX_HTTP_AGNTKEY_ID_LEN bytes, and its
- * workspace.  Takes one trip to Redis when this worker has met the key
+ * What is remembered of an id of NGX_HTTP_AGNTKEY_ID_LEN bytes, if it may be
+ * trusted now; or NULL.  workspace is NULL in it when nobody has the id.  To
+ * be given back.
+ */
+ngx_http_agntkey_entry_t *ngx_http_agntkey_store_cached(
+    ngx_http_agntkey_store_t *store, u_char *id);
+
+/*
+ * A key that was good no longer than that many ms ago, for a request whose
+ * look-up has ended with NGX_ERROR; or NULL.  To be given back.
+ */
+ngx_http_agntkey_entry_t *ngx_http_agntkey_store_stale(
+    ngx_http_agntkey_store_t *store, u_char *id, ngx_msec_t ms);
+
+void ngx_http_agntkey_store_release(ngx_http_agntkey_store_t *store,
+    ngx_http_agntkey_entry_t *entry);
+
+/*
+ * Looks up the key of an id, and its workspace, or joins a look-up of it that
+ * is under way.  Takes one trip to Redis when this worker has met the key
  * before, else two; never longer than agntkey_redis_timeout for each, and a
  * connection that breaks under it is tried once more.
  *
- * Returns the look-up, valid until its handler has been called, or NULL when
- * Redis cannot be asked.
+ * Returns NGX_OK: the waiter waits until its handler is called; or
+ * NGX_DECLINED when Redis cannot be asked.
  */
-ngx_http_agntkey_find_t *ngx_http_agntkey_store_find(
-    ngx_http_agntkey_store_t *store, u_char *id,
-    ngx_http_agntkey_find_handler_pt handler, void *data);
+ngx_int_t ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store,
+    u_char *id, ngx_http_agntkey_waiter_t *waiter);
 
 /* Whoever asked has gone; the handler will not be called. */
-void ngx_http_agntkey_store_cancel(ngx_http_agntkey_find_t *find);
+void ngx_http_agntkey_store_cancel(ngx_http_agntkey_waiter_t *waiter);
 
 
 #endif /* _NGX_HTTP_AGNTKEY_STORE_H_INCLUDED_ */

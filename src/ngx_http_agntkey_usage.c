@@ -93,7 +93,7 @@ ngx_http_agntkey_usage_create(ngx_http_agntkey_redis_t *redis,
         usage->uses[i].next = (uint16_t) (i + 1);
     }
 
-    ngx_http_agntkey_redis_set_ending(redis, ngx_http_agntkey_usage_ending,
+    ngx_http_agntkey_redis_add_ending(redis, ngx_http_agntkey_usage_ending,
                                       usage);
 
     return usage;

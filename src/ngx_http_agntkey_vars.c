@@ -33,17 +33,17 @@ static ngx_http_variable_t  ngx_http_agntkey_vars[] = {
 
     { ngx_string("agntkey_workspace"), NULL,
       ngx_http_agntkey_vars_key,
-      offsetof(ngx_http_agntkey_ctx_t, key.workspace),
+      offsetof(ngx_http_agntkey_record_t, workspace),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_name"), NULL,
       ngx_http_agntkey_vars_key,
-      offsetof(ngx_http_agntkey_ctx_t, key.name),
+      offsetof(ngx_http_agntkey_record_t, name),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_scopes"), NULL,
       ngx_http_agntkey_vars_key,
-      offsetof(ngx_http_agntkey_ctx_t, key.scopes),
+      offsetof(ngx_http_agntkey_record_t, scopes),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_expires"), NULL,
@@ -151,7 +151,7 @@ ngx_http_agntkey_vars_key(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         return NGX_OK;
     }
 
-    s = (ngx_str_t *) ((char *) ctx + data);
+    s = (ngx_str_t *) ((char *) ctx->key + data);
 
     ngx_http_agntkey_vars_set(v, s->data, s->len);
 
@@ -169,7 +169,7 @@ ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
     ctx = ngx_http_agntkey_ctx_find(r);
 
     if (ctx == NULL || !ctx->identified
-        || ctx->key.expires_at == NGX_HTTP_AGNTKEY_NEVER)
+        || ctx->key->expires_at == NGX_HTTP_AGNTKEY_NEVER)
     {
         v->not_found = 1;
         return NGX_OK;
@@ -181,7 +181,7 @@ ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
     }
 
     ngx_http_agntkey_vars_set(v, p,
-                  ngx_http_agntkey_rfc3339_format(p, ctx->key.expires_at) - p);
+                  ngx_http_agntkey_rfc3339_format(p, ctx->key->expires_at) - p);
 
     return NGX_OK;
 }
@@ -191,16 +191,19 @@ static ngx_int_t
 ngx_http_agntkey_vars_cache(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    char                    *text;
     ngx_http_agntkey_ctx_t  *ctx;
 
     ctx = ngx_http_agntkey_ctx_find(r);
 
-    if (ctx == NULL || !ctx->answered) {
+    if (ctx == NULL || (!ctx->answered && !ctx->stale)) {
         v->not_found = 1;
         return NGX_OK;
     }
 
-    ngx_http_agntkey_vars_set(v, (u_char *) "MISS", 4);
+    text = ctx->hit ? "HIT" : ctx->stale ? "STALE" : "MISS";
+
+    ngx_http_agntkey_vars_set(v, (u_char *) text, ngx_strlen(text));
 
     return NGX_OK;
 }

@@ -53,7 +53,7 @@ file('bare', $digest);
 file('bob', sha256_hex($bob) . "\n");
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $config = <<'_EOC_';
@@ -325,7 +325,7 @@ sub reloading {
     my $nginx = Agntkey::Nginx->new(
         name => 'reload', port => $port,
         http => "agntkey_redis redis://127.0.0.1:"
-                . "$ENV{TEST_NGINX_REDIS_PORT};",
+                . "$ENV{TEST_NGINX_REDIS_PORT}; agntkey_cache off;",
         server => "location /agntkey/ { agntkey_admin on;"
                   . " agntkey_admin_token_file $path; }",
         keep => qr/agntkey_admin_token_file/)->start;

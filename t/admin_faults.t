@@ -35,17 +35,17 @@ add_block_preprocessor(sub {
 my $utf8 = JSON::PP->new->utf8->canonical;
 
 our $redis = <<'_EOC_';
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 agntkey_last_used off;
 _EOC_
 
 our $proxied = <<'_EOC_';
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_cache off;
 agntkey_last_used off;
 _EOC_
 
 our $fake = <<'_EOC_';
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off;
 agntkey_last_used off;
 _EOC_
 
@@ -758,7 +758,7 @@ GET /open
 
 === TEST 10: never started: unavailable
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT; agntkey_cache off;
 --- config eval: $::config
 --- init
 for (1 .. 3) {

@@ -27,7 +27,7 @@ print $out sha256_hex($token), "\n";
 close $out;
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $config = <<'_EOC_';

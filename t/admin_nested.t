@@ -24,7 +24,7 @@ our $tokens = sub {
     return $name;
 }->();
 
-our $redis = 'agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;';
+our $redis = 'agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;';
 
 our $config = <<"_EOC_";
 location /open/ {

@@ -19,7 +19,7 @@ redis_start();
 my $utf8 = JSON::PP->new->utf8->canonical;
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
     agntkey_redis_timeout 5s;
 _EOC_
 

@@ -19,11 +19,11 @@ fake_redis(keys => ['one'],
            rules => [{ match => qr/^HMGET/, do => 'hold' }]);
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $slow = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off;
     agntkey_redis_timeout 10s;
 _EOC_
 

@@ -14,7 +14,7 @@ location /status { stub_status; }
 _EOC_
 
 our $redis = <<'_EOC_';
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off; agntkey_last_used off;
 agntkey_redis_timeout 30s;
 _EOC_
 
@@ -166,7 +166,7 @@ GET /open
 
 === TEST 6: a client that leaves while Redis is being connected
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off; agntkey_last_used off;
 agntkey_redis_timeout 20s;
 agntkey_redis_connect_timeout 20s;
 --- config eval: $::config
@@ -258,7 +258,7 @@ GET /open
 
 === TEST 10: many wait for a Redis that never answers: 503 in time for all
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off; agntkey_last_used off;
 agntkey_redis_timeout 1s;
 --- config eval: $::config
 --- timeout: 20

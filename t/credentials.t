@@ -19,7 +19,7 @@ my $key = key_for('one');
 my $other = key_for('two');
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 
     map $http_x_secret $mapped {
         ~^key:(?<rest>.*)$ $rest;

@@ -22,7 +22,7 @@ seed_key('other', workspace => 'other', scopes => 'a');
 seed_key('poor');
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $config = <<'_EOC_';
@@ -248,7 +248,7 @@ agntkey: key refused
 
 === a store that is away lets everything through
 --- http_config
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT; agntkey_cache off;
 --- user_files eval: $::user_files
 --- config eval: $::config
 --- request

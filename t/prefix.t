@@ -21,7 +21,7 @@ sub key { key_for("of $_[0]", prefix => $_[0]) }
 seed_key("of $_", prefix => $_) for @prefixes;
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $config = <<'_EOC_';

@@ -24,7 +24,7 @@ seed_key('lost', workspace => 'lost', no_workspace => 1);
 seed_key('other', workspace => 'other', scopes => 'a b c');
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $config = <<'_EOC_';

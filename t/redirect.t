@@ -18,7 +18,7 @@ my $one = seed_key('one', scopes => 'a');
 my $other = seed_key('other', workspace => 'other');
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $headers = <<'_EOC_';

@@ -25,7 +25,7 @@ sub url {
     my $port = $ENV{TEST_NGINX_REDIS_PORT};
 
     return "agntkey_redis redis://$userinfo\@127.0.0.1:$port"
-           . ($more // '') . ";\n";
+           . ($more // '') . "; agntkey_cache off;\n";
 }
 
 sub user {
@@ -94,7 +94,7 @@ GET /open
 
 === TEST 2: requirepass, no password: 503 that names the command, one line
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- post_setup_server_root
 redis_cmd('CONFIG', 'SET', 'requirepass', $::secret);
@@ -206,7 +206,7 @@ is away: AUTH: WRONGPASS
 
 === TEST 8: the password in a file, for all users: 200
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off; agntkey_last_used off;
 agntkey_redis_password_file redis.password;
 --- config eval: $::config
 --- post_setup_server_root
@@ -224,7 +224,7 @@ GET /open
 
 === TEST 9: the password in a file, for a user: 200
 --- http_config
-agntkey_redis redis://app:@127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_last_used off;
+agntkey_redis redis://app:@127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off; agntkey_last_used off;
 agntkey_redis_password_file $TEST_NGINX_SERVROOT/conf/redis.password;
 --- config eval: $::config
 --- post_setup_server_root
@@ -341,7 +341,7 @@ GET /open
 
 === TEST 16: a database of its own: its keys are good, no others
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT/3; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT/3; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- post_setup_server_root
 redis_cmd('SELECT', 3);
@@ -363,7 +363,7 @@ GET /open
 
 === TEST 17: a unix socket: 200
 --- http_config
-agntkey_redis unix:$TEST_NGINX_REDIS_SOCK; agntkey_last_used off;
+agntkey_redis unix:$TEST_NGINX_REDIS_SOCK; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- init
 answer_is(ask('one'), 200, 'a good key: 200');
@@ -377,7 +377,7 @@ GET /open
 
 === TEST 18: a unix socket and a database: its keys are good, no others
 --- http_config
-agntkey_redis unix:$TEST_NGINX_REDIS_SOCK?db=3; agntkey_last_used off;
+agntkey_redis unix:$TEST_NGINX_REDIS_SOCK?db=3; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- post_setup_server_root
 redis_cmd('SELECT', 3);
@@ -393,7 +393,7 @@ GET /open
 
 === TEST 19: a database that is not there: 503 with the reason
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT/99; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT/99; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- init
 answer_is(ask('one'), 503, 'a good key: 503');
@@ -425,7 +425,7 @@ qr/\[error\] .*agntkey: Redis .* is away: SELECT: NOPERM /
 
 === TEST 21: NOAUTH on an established connection: a new one says who it is
 --- http_config eval
-"agntkey_redis redis://:$::encoded\@127.0.0.1:\$TEST_NGINX_FAKE_PORT; agntkey_last_used off;"
+"agntkey_redis redis://:$::encoded\@127.0.0.1:\$TEST_NGINX_FAKE_PORT; agntkey_last_used off; agntkey_cache off;"
 --- config eval: $::config
 --- post_setup_server_root
 fake_redis(keys => ['one', 'two'],
@@ -450,7 +450,7 @@ qr/\[error\] .*agntkey: Redis answered HMGET agntkey:key: with: NOAUTH /
 
 === TEST 22: NOAUTH for one of two commands: the key is not called bad
 --- http_config eval
-"agntkey_redis redis://:$::encoded\@127.0.0.1:\$TEST_NGINX_FAKE_PORT; agntkey_last_used off;"
+"agntkey_redis redis://:$::encoded\@127.0.0.1:\$TEST_NGINX_FAKE_PORT; agntkey_last_used off; agntkey_cache off;"
 --- config eval: $::config
 --- post_setup_server_root
 fake_redis(keys => ['one'],
@@ -483,7 +483,7 @@ y2
 
 === TEST 24: a host that is not found does not show the password
 --- http_config eval
-"agntkey_redis redis://app:$::encoded\@nowhere.invalid:6379; agntkey_last_used off;"
+"agntkey_redis redis://app:$::encoded\@nowhere.invalid:6379; agntkey_last_used off; agntkey_cache off;"
 --- config eval: $::config
 --- must_die
 --- suppress_stderr

@@ -8,7 +8,7 @@ use Agntkey;
 use Test::Nginx::Socket 'no_plan';
 
 our $redis = <<'_EOC_';
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off; agntkey_last_used off;
 _EOC_
 
 our $config = <<'_EOC_';
@@ -35,7 +35,7 @@ __DATA__
 
 === TEST 1: never started: nginx starts, 503, and one line for them all
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- init
 my @answers = map { ask('one') } 1 .. 20;
@@ -61,7 +61,7 @@ qr/\[error\] .*agntkey: Redis "127\.0\.0\.1:\d+" is away: connect failed \(111: 
 
 === TEST 2: never started: what needs no Redis works
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- init
 answer_is(ask('one'), 503, 'a good key: 503');
@@ -77,7 +77,7 @@ GET /open
 
 === TEST 3: a socket that is not there: 503, and one line
 --- http_config
-agntkey_redis unix:$TEST_NGINX_SERVROOT/none.sock; agntkey_last_used off;
+agntkey_redis unix:$TEST_NGINX_SERVROOT/none.sock; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- init
 answer_is(ask('one'), 503, "request $_: 503") for 1 .. 3;
@@ -282,7 +282,7 @@ is away
 
 === TEST 12: the network swallows all: 503 at the timeout, 200 afterwards
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- post_setup_server_root
 $::proxy = proxy();
@@ -308,7 +308,7 @@ GET /open
 
 === TEST 13: connections accepted and reset: 503, one line, 200 afterwards
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- post_setup_server_root
 $::proxy = proxy();
@@ -332,7 +332,7 @@ GET /open
 
 === TEST 14: Redis away for long: the pauses between attempts grow
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- post_setup_server_root
 fake_redis(keys => ['one'], accept => 'close');

@@ -10,7 +10,7 @@ use Agntkey;
 use Test::Nginx::Socket 'no_plan';
 
 our $redis = <<'_EOC_';
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off; agntkey_last_used off;
 _EOC_
 
 our $config = <<'_EOC_';
@@ -19,7 +19,7 @@ location /open { empty_gif; }
 _EOC_
 
 our $other = free_port();
-our $to_other = "agntkey_redis redis://127.0.0.1:$other; agntkey_last_used off;\n";
+our $to_other = "agntkey_redis redis://127.0.0.1:$other; agntkey_last_used off; agntkey_cache off;\n";
 
 redis_start();
 
@@ -395,7 +395,7 @@ GET /open
 
 === TEST 15: a failover: the promoted replica is asked by itself
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- post_setup_server_root
 main::replica();

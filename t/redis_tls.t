@@ -18,11 +18,11 @@ agntkey_redis_ssl_trusted_certificate $TEST_NGINX_REDIS_CA;
 _EOC_
 
 our $ip = <<'_EOC_';
-agntkey_redis rediss://127.0.0.1:$TEST_NGINX_REDIS_TLS_PORT; agntkey_last_used off;
+agntkey_redis rediss://127.0.0.1:$TEST_NGINX_REDIS_TLS_PORT; agntkey_cache off; agntkey_last_used off;
 _EOC_
 
 our $name = <<'_EOC_';
-agntkey_redis rediss://localhost:$TEST_NGINX_REDIS_TLS_PORT; agntkey_last_used off;
+agntkey_redis rediss://localhost:$TEST_NGINX_REDIS_TLS_PORT; agntkey_cache off; agntkey_last_used off;
 _EOC_
 
 redis_start(tls => 1);
@@ -113,7 +113,7 @@ GET /open
 
 === TEST 4: an authority that is not trusted: 503
 --- http_config
-agntkey_redis rediss://127.0.0.1:$TEST_NGINX_REDIS_TLS_PORT; agntkey_last_used off;
+agntkey_redis rediss://127.0.0.1:$TEST_NGINX_REDIS_TLS_PORT; agntkey_cache off; agntkey_last_used off;
 agntkey_redis_ssl_trusted_certificate $TEST_NGINX_STRANGER_CA;
 --- config eval: $::config
 --- init
@@ -275,7 +275,7 @@ GET /open
 
 === TEST 16: TLS to a port that speaks none: 503, never a hang
 --- http_config eval
-'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_last_used off;'
+'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_last_used off; agntkey_cache off;'
 . "agntkey_redis_connect_timeout 300ms;" . $::ca
 --- config eval: $::config
 --- init
@@ -287,7 +287,7 @@ GET /open
 
 === TEST 17: no TLS to a port that speaks it: 503, never a hang
 --- http_config
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_TLS_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_TLS_PORT; agntkey_cache off; agntkey_last_used off;
 --- config eval: $::config
 --- init
 main::fails('(?:Protocol error|closed by the other side|read failed)');
@@ -298,7 +298,7 @@ GET /open
 
 === TEST 18: a server that never says a word of TLS: 503 in time
 --- http_config eval
-'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off;'
+'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off; agntkey_cache off;'
 . "agntkey_redis_connect_timeout 300ms;" . $::ca
 --- config eval: $::config
 --- post_setup_server_root
@@ -312,7 +312,7 @@ GET /open
 
 === TEST 19: a server that talks nonsense instead of TLS: 503
 --- http_config eval
-'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off;' . $::ca
+'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off; agntkey_cache off;' . $::ca
 --- config eval: $::config
 --- post_setup_server_root
 fake_redis(accept => "-ERR max number of clients reached\r\n");
@@ -325,7 +325,7 @@ GET /open
 
 === TEST 20: connections are reset inside TLS: 503, then 200
 --- http_config eval
-'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_last_used off;' . $::ca
+'agntkey_redis rediss://127.0.0.1:$TEST_NGINX_PROXY_PORT; agntkey_last_used off; agntkey_cache off;' . $::ca
 --- config eval: $::config
 --- post_setup_server_root
 $::proxy = proxy(to => $ENV{TEST_NGINX_REDIS_TLS_PORT});

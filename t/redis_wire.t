@@ -9,7 +9,7 @@ use Agntkey;
 use Test::Nginx::Socket 'no_plan';
 
 our $redis = <<'_EOC_';
-agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_last_used off;
+agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off; agntkey_last_used off;
 _EOC_
 
 our $config = <<'_EOC_';

@@ -19,7 +19,7 @@ our $dns = Agntkey::Dns->new(port => free_port());
 # No name server but ours knows the name.
 our $http_config = "resolver 127.0.0.1:" . $dns->port . " ipv6=off valid=1s;\n"
                    . "agntkey_redis redis://redis.agntkey.test:"
-                   . "$ENV{TEST_NGINX_REDIS_PORT};\n";
+                   . "$ENV{TEST_NGINX_REDIS_PORT}; agntkey_cache off;\n";
 
 redis_start();
 
@@ -123,7 +123,7 @@ is away: no connection in time
 === TEST 5: no name server at all: 503, and nginx starts
 --- http_config
 resolver 127.0.0.1:$TEST_NGINX_CLOSED_PORT;
-agntkey_redis redis://redis.agntkey.test:$TEST_NGINX_REDIS_PORT;
+agntkey_redis redis://redis.agntkey.test:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 --- config eval: $::config
 --- init
 my $res = ask('one');
@@ -202,7 +202,7 @@ GET /open
 === TEST 9: a resolver and an address in the URL: no question is asked
 --- http_config eval
 "resolver 127.0.0.1:" . $::dns->port . ";\n"
-. 'agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;'
+. 'agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;'
 --- config eval: $::config
 --- post_setup_server_root
 $::before = $::dns->asked;
@@ -216,7 +216,7 @@ GET /open
 
 === TEST 10: without a resolver, a name of this host: 200
 --- http_config
-agntkey_redis redis://localhost:$TEST_NGINX_REDIS_PORT;
+agntkey_redis redis://localhost:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 --- config eval: $::config
 --- init
 is_true(wait_until(5, sub { ask('one')->{code} eq '200' }), 'a good key: 200');
@@ -227,7 +227,7 @@ GET /open
 
 === TEST 11: without a resolver, a name that is not there: nginx -t says so
 --- http_config
-agntkey_redis redis://redis.agntkey.invalid:6379;
+agntkey_redis redis://redis.agntkey.invalid:6379; agntkey_cache off;
 --- config eval: $::config
 --- must_die
 --- suppress_stderr

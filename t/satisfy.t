@@ -18,11 +18,11 @@ my $poor = seed_key('poor');
 my $other = seed_key('other', workspace => 'other', scopes => 'a');
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $away = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_CLOSED_PORT; agntkey_cache off;
 _EOC_
 
 # What a module says of a request: a status, and a challenge of its own.

@@ -39,7 +39,7 @@ seed_key($_, scopes => $keys{$_}) for keys %keys;
 seed_key('field', fields => { scopes => undef });
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 _EOC_
 
 our $config = <<'_EOC_';

@@ -31,7 +31,7 @@ my %keys = (
 seed_workspace('off', active => undef);
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 
     log_format all '<$agntkey_status><$agntkey_id><$agntkey_workspace>'
                    '<$agntkey_name><$agntkey_scopes><$agntkey_expires>'

@@ -22,7 +22,7 @@ seed_key("of $_", workspace => $_) for @workspaces;
 sub key { key_for("of $_[0]", workspace => $_[0]) }
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
 
     map $arg_tenant $mapped {
         first acme;

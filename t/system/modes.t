@@ -17,8 +17,8 @@ location /open { empty_gif; }
 location /status { stub_status; }
 _EOC_
 
-my $url = "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_REDIS_PORT};";
-my $fake_url = "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_FAKE_PORT};";
+my $url = "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_REDIS_PORT}; agntkey_cache off;";
+my $fake_url = "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_FAKE_PORT}; agntkey_cache off;";
 
 redis_start(tls => 1);
 seed_key('one', name => 'one');
@@ -110,7 +110,7 @@ for my $mode (@modes) {
     my $nginx = Agntkey::Nginx->new(
         connections => 16, server => $server,
         http => "agntkey_redis redis://127.0.0.1:"
-                . "$ENV{TEST_NGINX_PROXY_PORT}; client_header_timeout 60s;",
+                . "$ENV{TEST_NGINX_PROXY_PORT}; agntkey_cache off; client_header_timeout 60s;",
         keep => qr/\[alert\] .*worker_connections are not enough/,
     )->start;
 

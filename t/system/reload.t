@@ -22,7 +22,7 @@ location /open { add_header X-Pid $pid; empty_gif; }
 location /status { stub_status; }
 _EOC_
 
-my $fake_url = "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_FAKE_PORT};";
+my $fake_url = "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_FAKE_PORT}; agntkey_cache off;";
 
 sub codes_are {
     my ($want, $title, @clients) = @_;
@@ -181,7 +181,7 @@ for my $url ("redis://127.0.0.1:$ENV{TEST_NGINX_REDIS_PORT}",
 
     my $nginx = Agntkey::Nginx->new(
         workers => 2, connections => 512, server => $server,
-        http => "agntkey_redis $url;\n"
+        http => "agntkey_redis $url; agntkey_cache off;\n"
                 . "agntkey_redis_timeout 10s;\n"
                 . "agntkey_redis_connect_timeout 10s;\n"
                 . "agntkey_redis_ssl_trusted_certificate"

@@ -105,6 +105,9 @@ sub start {
             store => Agntkey::FakeStore->new(records_of(\%opt)),
         };
 
+        $self->{store}{invalidate} = sub { $self->tell_trackers(@_) };
+        $self->{store}{publish} = sub { $self->publish(@_) };
+
         eval { $self->loop };
         print {$log} "! $@" if $@;
         POSIX::_exit(0);
@@ -552,6 +555,25 @@ sub tell_trackers {
         }
 
         put_first($conn, $message);
+        $told++;
+    }
+
+    return $told;
+}
+
+
+# To those who listen to the channel; in its turn, unlike an invalidation.
+
+sub publish {
+    my ($self, $channel, $text) = @_;
+    my $told = 0;
+
+    for my $conn ($self->chosen('all')) {
+        next if !$conn->{subscribed}{$channel};
+
+        push @{ $conn->{out} },
+            { data => Agntkey::FakeStore::strings('message', $channel,
+                                                  $text) };
         $told++;
     }
 

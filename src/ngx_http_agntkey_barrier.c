@@ -1,0 +1,822 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_barrier.h"
+#include "ngx_http_agntkey_clock.h"
+#include "ngx_http_agntkey_stream.h"
+
+
+/* how long WAIT may hold up what is behind it, ms */
+#define NGX_HTTP_AGNTKEY_BARRIER_WAIT    100
+
+/* answers that may come before it is known who has to answer */
+#define NGX_HTTP_AGNTKEY_BARRIER_EARLY   1024
+
+
+typedef struct {
+    u_char                                 id[NGX_HTTP_AGNTKEY_WORKER_LEN];
+    ngx_msec_t                             lease;
+    unsigned                               acknowledged:1;
+} ngx_http_agntkey_worker_t;
+
+
+/* owner of its barriers */
+
+struct ngx_http_agntkey_barriers_s {
+    ngx_http_agntkey_watch_t              *watch;
+    ngx_http_agntkey_redis_t              *commands;
+    ngx_http_agntkey_redis_t              *admin;
+    ngx_log_t                             *log;
+
+    ngx_queue_t                            queue;
+    uint64_t                               number;       /* of the last */
+};
+
+
+/* lives until its commands have been answered, even if who asked has gone */
+
+struct ngx_http_agntkey_barrier_s {
+    ngx_http_agntkey_barriers_t           *barriers;
+    ngx_http_agntkey_barrier_handler_pt    handler;      /* NULL: no matter */
+    void                                  *data;
+
+    /* event ident must be after 3 pointers as in ngx_connection_t */
+    ngx_int_t                              ident;
+
+    ngx_queue_t                            queue;
+    uint64_t                               number;
+    ngx_event_t                            timer;
+
+    ngx_http_agntkey_worker_t             *workers;
+    ngx_uint_t                             nworkers;
+    u_char                                *early;
+    ngx_uint_t                             nearly;
+
+    ngx_http_agntkey_receipt_t             receipt;
+    int64_t                                created_at;   /* of the record */
+    int64_t                                asked;        /* ms */
+    int64_t                                quarantine;   /* ends then, ms */
+
+    ngx_uint_t                             waiting;      /* commands */
+    unsigned                               failed:1;
+    unsigned                               known:1;      /* the workers are */
+    unsigned                               over:1;
+};
+
+
+static void ngx_http_agntkey_barriers_asked(void *data, ngx_str_t *text);
+static void ngx_http_agntkey_barriers_letter(void *data, ngx_str_t *text);
+static void ngx_http_agntkey_barriers_echo(
+    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *text);
+static void ngx_http_agntkey_barriers_ack(
+    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *text);
+static void ngx_http_agntkey_barriers_publish(
+    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *channel,
+    ngx_str_t *text);
+static void ngx_http_agntkey_barriers_drop_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+
+static ngx_int_t ngx_http_agntkey_barrier_send(
+    ngx_http_agntkey_barrier_t *barrier, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler);
+static void ngx_http_agntkey_barrier_record_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_barrier_registry_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_barrier_registry(
+    ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_barrier_worker(
+    ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_worker_t *worker,
+    ngx_str_t *member);
+static void ngx_http_agntkey_barrier_replicas(
+    ngx_http_agntkey_barrier_t *barrier, ngx_uint_t n);
+static void ngx_http_agntkey_barrier_replicas_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_barrier_acknowledge(
+    ngx_http_agntkey_barrier_t *barrier, u_char *id);
+static void ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev);
+static void ngx_http_agntkey_barrier_check(
+    ngx_http_agntkey_barrier_t *barrier);
+static int64_t ngx_http_agntkey_barrier_deadline(
+    ngx_http_agntkey_barrier_t *barrier);
+static int64_t ngx_http_agntkey_barrier_margin(int64_t ms);
+static void ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
+    ngx_int_t rc);
+static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
+
+
+/*
+ * Who holds a lease, and since when this Redis has known that: the registry
+ * of one that was started from disk, or promoted, may lack the latest of
+ * them.  A lease that was over by its own length ago is that of a worker that
+ * has died; the length is there for a clock that somebody has set.
+ */
+
+static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
+    "local t=redis.call('TIME') "
+    "local now=t[1]*1000+math.floor(t[2]/1000) "
+    "local out={} "
+    "local all=redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES') "
+    "for i=1,#all,2 do "
+    "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 0 "
+    "if tonumber(all[i+1])+lease<now then redis.call('ZREM',KEYS[1],all[i]) "
+    "else out[#out+1]=all[i] end end "
+    "local run=string.match(redis.call('INFO','server'),'run_id:(%x+)') "
+    "local old=redis.call('GET',KEYS[2]) local since=0 "
+    "if not old then redis.pcall('SET',KEYS[2],run..' 0') "
+    "elseif string.match(old,'^%x+')~=run then since=now "
+    "redis.pcall('SET',KEYS[2],run..string.format(' %.0f',now)) "
+    "else since=tonumber(string.match(old,' (%d+)$')) or now end "
+    "local replicas=tonumber(string.match(redis.call('INFO','replication'),"
+    "'connected_slaves:(%d+)')) or 0 "
+    "redis.call('PUBLISH',ARGV[1],ARGV[2]) "
+    "return {now,since,replicas,out}"
+);
+
+
+ngx_http_agntkey_barriers_t *
+ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
+    ngx_http_agntkey_redis_t *commands, ngx_http_agntkey_redis_t *admin,
+    ngx_log_t *log)
+{
+    ngx_http_agntkey_barriers_t  *barriers;
+
+    barriers = ngx_calloc(sizeof(ngx_http_agntkey_barriers_t), log);
+    if (barriers == NULL) {
+        return NULL;
+    }
+
+    barriers->watch = watch;
+    barriers->commands = commands;
+    barriers->admin = admin;
+    barriers->log = log;
+
+    ngx_queue_init(&barriers->queue);
+
+    ngx_http_agntkey_watch_listen(watch, ngx_http_agntkey_barriers_asked,
+                                  ngx_http_agntkey_barriers_letter, barriers);
+
+    return barriers;
+}
+
+
+void
+ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers)
+{
+    ngx_queue_t                 *q;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    ngx_http_agntkey_watch_listen(barriers->watch, NULL, NULL, NULL);
+
+    while (!ngx_queue_empty(&barriers->queue)) {
+        q = ngx_queue_head(&barriers->queue);
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+        ngx_http_agntkey_barrier_free(barrier);
+    }
+
+    ngx_free(barriers);
+}
+
+
+ngx_http_agntkey_barrier_t *
+ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
+    ngx_str_t *record, ngx_http_agntkey_barrier_handler_pt handler, void *data)
+{
+    u_char                       text[NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN
+                                      + 1 + NGX_INT64_LEN];
+    ngx_str_t                    argv[7];
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    barrier = ngx_calloc(sizeof(ngx_http_agntkey_barrier_t), barriers->log);
+    if (barrier == NULL) {
+        return NULL;
+    }
+
+    barrier->barriers = barriers;
+    barrier->handler = handler;
+    barrier->data = data;
+    barrier->ident = -1;
+    barrier->number = ++barriers->number;
+
+    barrier->timer.handler = ngx_http_agntkey_barrier_timer_handler;
+    barrier->timer.data = barrier;
+    barrier->timer.log = barriers->log;
+
+    ngx_queue_insert_tail(&barriers->queue, &barrier->queue);
+
+    /* a connection made anew may lead to a Redis that has not what we wrote */
+
+    ngx_str_set(&argv[0], "HMGET");
+    argv[1] = *record;
+    ngx_str_set(&argv[2], "active");
+    ngx_str_set(&argv[3], "created_at");
+
+    if (ngx_http_agntkey_barrier_send(barrier, argv, 4,
+                                     ngx_http_agntkey_barrier_record_handler)
+        != NGX_OK)
+    {
+        ngx_http_agntkey_barrier_free(barrier);
+        return NULL;
+    }
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_barrier_lua;
+    ngx_str_set(&argv[2], "2");
+    ngx_str_set(&argv[3], "agntkey:workers");
+    ngx_str_set(&argv[4], "agntkey:registry");
+    ngx_str_set(&argv[5], NGX_HTTP_AGNTKEY_STREAM_BARRIER);
+    argv[6].data = text;
+    argv[6].len = ngx_sprintf(text, "%V %uL",
+                           ngx_http_agntkey_watch_channel(barriers->watch),
+                           barrier->number)
+                  - text;
+
+    if (ngx_http_agntkey_barrier_send(barrier, argv, 7,
+                                   ngx_http_agntkey_barrier_registry_handler)
+        != NGX_OK)
+    {
+        /* the first is under way and will find nobody */
+
+        barrier->handler = NULL;
+        return NULL;
+    }
+
+    return barrier;
+}
+
+
+void
+ngx_http_agntkey_barrier_cancel(ngx_http_agntkey_barrier_t *barrier)
+{
+    barrier->handler = NULL;
+    ngx_http_agntkey_barrier_done(barrier, NGX_ERROR);
+}
+
+
+/*
+ * Somebody wants to know who has come this far: "<channel> <number>".  All
+ * that stood on the stream before it has been done; but what was written in
+ * the same turn of Redis's loop stands behind it.  So the answer waits for a
+ * message to ourselves, which can only come in a later turn.
+ */
+
+static void
+ngx_http_agntkey_barriers_asked(void *data, ngx_str_t *text)
+{
+    u_char                        buf[sizeof("echo  ") + NGX_INT64_LEN
+                                      + NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN];
+    ngx_str_t                     echo;
+    ngx_http_agntkey_barriers_t  *barriers = data;
+
+    if (text->len > NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN + 1 + NGX_INT64_LEN) {
+        return;
+    }
+
+    echo.data = buf;
+    echo.len = ngx_sprintf(buf, "echo %V", text) - buf;
+
+    ngx_http_agntkey_barriers_publish(barriers,
+                            ngx_http_agntkey_watch_channel(barriers->watch),
+                            &echo);
+}
+
+
+/* "echo <channel> <number>" from ourselves, "ack <number> <worker>" */
+
+static void
+ngx_http_agntkey_barriers_letter(void *data, ngx_str_t *text)
+{
+    ngx_str_t                     rest;
+    ngx_http_agntkey_barriers_t  *barriers = data;
+
+    if (text->len > 5 && ngx_strncmp(text->data, "echo ", 5) == 0) {
+
+        rest.data = text->data + 5;
+        rest.len = text->len - 5;
+
+        ngx_http_agntkey_barriers_echo(barriers, &rest);
+
+    } else if (text->len > 4 && ngx_strncmp(text->data, "ack ", 4) == 0) {
+
+        rest.data = text->data + 4;
+        rest.len = text->len - 4;
+
+        ngx_http_agntkey_barriers_ack(barriers, &rest);
+    }
+}
+
+
+static void
+ngx_http_agntkey_barriers_echo(ngx_http_agntkey_barriers_t *barriers,
+    ngx_str_t *text)
+{
+    u_char     buf[sizeof("ack  ") + NGX_INT64_LEN
+                   + NGX_HTTP_AGNTKEY_WORKER_LEN];
+    ngx_str_t  channel, number, ack;
+
+    channel.data = text->data;
+    channel.len = NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN;
+
+    if (text->len < channel.len + 2
+        || text->len > channel.len + 1 + NGX_INT64_LEN
+        || text->data[channel.len] != ' '
+        || ngx_strncmp(text->data, NGX_HTTP_AGNTKEY_WORKER_CHANNEL,
+                       sizeof(NGX_HTTP_AGNTKEY_WORKER_CHANNEL) - 1)
+           != 0)
+    {
+        return;
+    }
+
+    number.data = text->data + channel.len + 1;
+    number.len = text->len - channel.len - 1;
+
+    ack.data = buf;
+    ack.len = ngx_sprintf(buf, "ack %V %*s", &number,
+                          (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN,
+                          ngx_http_agntkey_watch_worker(barriers->watch))
+              - buf;
+
+    ngx_http_agntkey_barriers_publish(barriers, &channel, &ack);
+}
+
+
+static void
+ngx_http_agntkey_barriers_ack(ngx_http_agntkey_barriers_t *barriers,
+    ngx_str_t *text)
+{
+    off_t                        n;
+    u_char                      *p, *last;
+    ngx_queue_t                 *q;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    last = text->data + text->len;
+
+    p = ngx_strlchr(text->data, last, ' ');
+
+    if (p == NULL || last - p != NGX_HTTP_AGNTKEY_WORKER_LEN + 1) {
+        return;
+    }
+
+    n = ngx_atoof(text->data, p - text->data);
+
+    for (q = ngx_queue_head(&barriers->queue);
+         q != ngx_queue_sentinel(&barriers->queue);
+         q = ngx_queue_next(q))
+    {
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+
+        if ((off_t) barrier->number == n) {
+            ngx_http_agntkey_barrier_acknowledge(barrier, p + 1);
+            return;
+        }
+    }
+}
+
+
+/* What cannot be sent is not missed: who asks does not wait for ever. */
+
+static void
+ngx_http_agntkey_barriers_publish(ngx_http_agntkey_barriers_t *barriers,
+    ngx_str_t *channel, ngx_str_t *text)
+{
+    ngx_str_t  argv[3], bytes;
+
+    ngx_str_set(&argv[0], "PUBLISH");
+    argv[1] = *channel;
+    argv[2] = *text;
+
+    if (ngx_http_agntkey_resp_format(argv, 3, &bytes) != NGX_OK) {
+        return;
+    }
+
+    (void) ngx_http_agntkey_redis_send(barriers->commands, &bytes,
+                                       ngx_http_agntkey_barriers_drop_handler,
+                                       NULL);
+
+    ngx_http_agntkey_resp_format_free(&bytes);
+}
+
+
+static void
+ngx_http_agntkey_barriers_drop_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+{
+    ngx_http_agntkey_resp_free(reply);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_barrier_send(ngx_http_agntkey_barrier_t *barrier,
+    ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler)
+{
+    ngx_int_t  rc;
+    ngx_str_t  bytes;
+
+    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_agntkey_redis_send(barrier->barriers->admin, &bytes, handler,
+                                     barrier);
+
+    ngx_http_agntkey_resp_format_free(&bytes);
+
+    if (rc == NGX_OK) {
+        barrier->waiting++;
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_agntkey_barrier_record_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+{
+    off_t                        at;
+    ngx_str_t                   *active, *created_at;
+    ngx_http_agntkey_barrier_t  *barrier = data;
+
+    barrier->waiting--;
+
+    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK
+        || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 2)
+    {
+        barrier->failed = 1;
+
+    } else {
+        active = &reply->elts[0]->str;
+        created_at = &reply->elts[1]->str;
+
+        if (active->len == 1 && active->data[0] == '1') {
+            barrier->failed = 1;
+        }
+
+        at = created_at->len ? ngx_atoof(created_at->data, created_at->len)
+                             : 0;
+
+        barrier->created_at = (at > 0) ? at : 0;
+    }
+
+    ngx_http_agntkey_resp_free(reply);
+
+    ngx_http_agntkey_barrier_check(barrier);
+}
+
+
+static void
+ngx_http_agntkey_barrier_registry_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+{
+    u_char                       buf[128];
+    ngx_str_t                    text;
+    ngx_http_agntkey_barrier_t  *barrier = data;
+
+    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
+        barrier->failed = 1;
+
+    } else if (ngx_http_agntkey_barrier_registry(barrier, reply) != NGX_OK) {
+        barrier->failed = 1;
+
+        if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+            ngx_http_agntkey_resp_error_text(reply, buf, &text);
+
+        } else {
+            ngx_str_set(&text, "a reply of the wrong shape");
+        }
+
+        ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
+                      "agntkey: Redis did not say which workers hold a lease: "
+                      "%V", &text);
+    }
+
+    ngx_http_agntkey_resp_free(reply);
+
+    barrier->waiting--;
+
+    ngx_http_agntkey_barrier_check(barrier);
+}
+
+
+/* Now, since when, replicas, and the members of the registry. */
+
+static ngx_int_t
+ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
+    ngx_http_agntkey_reply_t *reply)
+{
+    int64_t                     now, since, lease;
+    ngx_uint_t                  i, n;
+    ngx_http_agntkey_reply_t  **elts;
+
+    elts = reply->elts;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 4
+        || elts[0]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
+        || elts[1]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
+        || elts[2]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
+        || elts[3]->type != NGX_HTTP_AGNTKEY_RESP_ARRAY)
+    {
+        return NGX_ERROR;
+    }
+
+    barrier->asked = ngx_http_agntkey_clock();
+
+    n = elts[3]->nelts;
+
+    if (n) {
+        barrier->workers = ngx_calloc(n * sizeof(ngx_http_agntkey_worker_t),
+                                      barrier->barriers->log);
+        if (barrier->workers == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    barrier->known = 1;
+    barrier->nworkers = n;
+    barrier->receipt.workers = n;
+
+    lease = ngx_http_agntkey_watch_lease(barrier->barriers->watch);
+
+    for (i = 0; i < n; i++) {
+        ngx_http_agntkey_barrier_worker(barrier, &barrier->workers[i],
+                                        &elts[3]->elts[i]->str);
+
+        lease = ngx_max(lease, (int64_t) barrier->workers[i].lease);
+    }
+
+    for (i = 0; i < barrier->nearly; i++) {
+        ngx_http_agntkey_barrier_acknowledge(barrier, barrier->early
+                                       + i * NGX_HTTP_AGNTKEY_WORKER_LEN);
+    }
+
+    /* of a key that is younger nobody can have a lease of before */
+
+    now = elts[0]->integer;
+    since = elts[1]->integer;
+
+    if (barrier->created_at <= since && now < since + lease) {
+        barrier->quarantine = barrier->asked
+                         + ngx_http_agntkey_barrier_margin(since + lease - now);
+    }
+
+    if (elts[2]->integer > 0) {
+        ngx_http_agntkey_barrier_replicas(barrier,
+                                          (ngx_uint_t) elts[2]->integer);
+    }
+
+    return NGX_OK;
+}
+
+
+/* "<host>/<pid>/<worker>/<lease>"; whatever else it is will not answer */
+
+static void
+ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
+    ngx_http_agntkey_worker_t *worker, ngx_str_t *member)
+{
+    u_char     *p, *last;
+    ngx_int_t   lease;
+
+    last = member->data + member->len;
+
+    for (p = last; p > member->data && p[-1] != '/'; p--) {
+        /* void */
+    }
+
+    lease = ngx_atoi(p, last - p);
+
+    if (lease <= 0 || p - member->data < NGX_HTTP_AGNTKEY_WORKER_LEN + 1) {
+        worker->lease = ngx_http_agntkey_watch_lease(barrier->barriers->watch);
+        return;
+    }
+
+    worker->lease = lease;
+    ngx_memcpy(worker->id, p - 1 - NGX_HTTP_AGNTKEY_WORKER_LEN,
+               NGX_HTTP_AGNTKEY_WORKER_LEN);
+}
+
+
+/* redis.io/docs/latest/commands/wait: how many have it, now or very soon */
+
+static void
+ngx_http_agntkey_barrier_replicas(ngx_http_agntkey_barrier_t *barrier,
+    ngx_uint_t n)
+{
+    u_char     number[NGX_INT_T_LEN], ms[NGX_INT_T_LEN];
+    ngx_str_t  argv[3];
+
+    ngx_str_set(&argv[0], "WAIT");
+    argv[1].data = number;
+    argv[1].len = ngx_sprintf(number, "%ui", n) - number;
+    argv[2].data = ms;
+    argv[2].len = ngx_sprintf(ms, "%ui",
+                              (ngx_uint_t) NGX_HTTP_AGNTKEY_BARRIER_WAIT)
+                  - ms;
+
+    /* without an answer none is known to have it, which is as good */
+
+    (void) ngx_http_agntkey_barrier_send(barrier, argv, 3,
+                                  ngx_http_agntkey_barrier_replicas_handler);
+}
+
+
+static void
+ngx_http_agntkey_barrier_replicas_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+{
+    ngx_http_agntkey_barrier_t  *barrier = data;
+
+    barrier->waiting--;
+
+    if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
+        && reply->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+        && reply->integer > 0)
+    {
+        barrier->receipt.replicas = (ngx_uint_t) reply->integer;
+    }
+
+    ngx_http_agntkey_resp_free(reply);
+
+    ngx_http_agntkey_barrier_check(barrier);
+}
+
+
+static void
+ngx_http_agntkey_barrier_acknowledge(ngx_http_agntkey_barrier_t *barrier,
+    u_char *id)
+{
+    ngx_uint_t                  i;
+    ngx_http_agntkey_worker_t  *worker;
+
+    if (!barrier->known) {
+
+        if (barrier->early == NULL) {
+            barrier->early = ngx_alloc(NGX_HTTP_AGNTKEY_BARRIER_EARLY
+                                       * NGX_HTTP_AGNTKEY_WORKER_LEN,
+                                       barrier->barriers->log);
+        }
+
+        if (barrier->early
+            && barrier->nearly < NGX_HTTP_AGNTKEY_BARRIER_EARLY)
+        {
+            ngx_memcpy(barrier->early
+                       + barrier->nearly++ * NGX_HTTP_AGNTKEY_WORKER_LEN,
+                       id, NGX_HTTP_AGNTKEY_WORKER_LEN);
+        }
+
+        return;
+    }
+
+    for (i = 0; i < barrier->nworkers; i++) {
+        worker = &barrier->workers[i];
+
+        if (!worker->acknowledged
+            && ngx_memcmp(worker->id, id, NGX_HTTP_AGNTKEY_WORKER_LEN) == 0)
+        {
+            worker->acknowledged = 1;
+            barrier->receipt.acknowledged++;
+
+            ngx_http_agntkey_barrier_check(barrier);
+            return;
+        }
+    }
+}
+
+
+static void
+ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev)
+{
+    ngx_http_agntkey_barrier_check(ev->data);
+}
+
+
+/* Whatever has happened: is there anything left to wait for? */
+
+static void
+ngx_http_agntkey_barrier_check(ngx_http_agntkey_barrier_t *barrier)
+{
+    int64_t  left;
+
+    if (barrier->waiting) {
+        return;
+    }
+
+    if (barrier->over) {
+        ngx_http_agntkey_barrier_free(barrier);
+        return;
+    }
+
+    if (barrier->failed) {
+        ngx_http_agntkey_barrier_done(barrier, NGX_ERROR);
+        return;
+    }
+
+    left = ngx_http_agntkey_barrier_deadline(barrier)
+           - ngx_http_agntkey_clock();
+
+    if (left > 0) {
+        ngx_add_timer(&barrier->timer, (ngx_msec_t) left);
+        return;
+    }
+
+    ngx_http_agntkey_barrier_done(barrier, NGX_OK);
+}
+
+
+/* When the last lease is over, of those who have not answered. */
+
+static int64_t
+ngx_http_agntkey_barrier_deadline(ngx_http_agntkey_barrier_t *barrier)
+{
+    int64_t     deadline, end;
+    ngx_uint_t  i;
+
+    deadline = barrier->quarantine;
+
+    for (i = 0; i < barrier->nworkers; i++) {
+
+        if (barrier->workers[i].acknowledged) {
+            continue;
+        }
+
+        end = barrier->asked
+              + ngx_http_agntkey_barrier_margin(barrier->workers[i].lease);
+
+        deadline = ngx_max(deadline, end);
+    }
+
+    return deadline;
+}
+
+
+/*
+ * The clocks of two machines do not run alike, least of all while one is being
+ * slewed: chrony does that by up to 8.3 % (maxslewrate, chrony.conf(5)).
+ */
+
+static int64_t
+ngx_http_agntkey_barrier_margin(int64_t ms)
+{
+    return ms + ms / 8 + 10;
+}
+
+
+static void
+ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
+    ngx_int_t rc)
+{
+    ngx_http_agntkey_receipt_t           receipt;
+    ngx_http_agntkey_barrier_handler_pt  handler;
+
+    void  *data;
+
+    handler = barrier->handler;
+    data = barrier->data;
+    receipt = barrier->receipt;
+
+    barrier->over = 1;
+    barrier->handler = NULL;
+
+    if (rc == NGX_OK && receipt.acknowledged < receipt.workers) {
+        ngx_log_error(NGX_LOG_WARN, barrier->barriers->log, 0,
+                      "agntkey: %ui of %ui workers have not acknowledged a "
+                      "revocation, and their leases are over",
+                      receipt.workers - receipt.acknowledged, receipt.workers);
+    }
+
+    if (barrier->waiting == 0) {
+        ngx_http_agntkey_barrier_free(barrier);
+
+    } else if (barrier->timer.timer_set) {
+        ngx_del_timer(&barrier->timer);
+    }
+
+    if (handler) {
+        handler(data, rc, rc == NGX_OK ? &receipt : NULL);
+    }
+}
+
+
+static void
+ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier)
+{
+    ngx_queue_remove(&barrier->queue);
+
+    if (barrier->timer.timer_set) {
+        ngx_del_timer(&barrier->timer);
+    }
+
+    if (barrier->workers) {
+        ngx_free(barrier->workers);
+    }
+
+    if (barrier->early) {
+        ngx_free(barrier->early);
+    }
+
+    ngx_free(barrier);
+}

@@ -1,0 +1,74 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * Has everybody heard?  Whoever has written asks all workers by a message on
+ * their streams of invalidations, and waits until those who hold a lease have
+ * answered, or until the leases of those who have not are over.
+ *
+ *     asks      HMGET record; registry, PUBLISH agntkey:barrier  (admin)
+ *     worker    PUBLISH agntkey:worker:<itself> "echo ..."
+ *               PUBLISH agntkey:worker:<who asks> "ack ..."
+ *     waits     for the answers, for WAIT, for leases
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_BARRIER_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_BARRIER_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_watch.h"
+
+
+typedef struct ngx_http_agntkey_barriers_s  ngx_http_agntkey_barriers_t;
+typedef struct ngx_http_agntkey_barrier_s   ngx_http_agntkey_barrier_t;
+
+
+typedef struct {
+    ngx_uint_t     workers;          /* that held a lease */
+    ngx_uint_t     acknowledged;     /* the leases of the others are over */
+    ngx_uint_t     replicas;         /* that have what was written */
+} ngx_http_agntkey_receipt_t;
+
+
+/*
+ * Called once, never from inside ngx_http_agntkey_barrier_start().
+ *
+ *     NGX_OK     no worker can accept any more what was written off
+ *     NGX_ERROR  that is not known: Redis did not answer, or has the record
+ *                active; receipt is NULL
+ */
+typedef void (*ngx_http_agntkey_barrier_handler_pt)(void *data, ngx_int_t rc,
+    ngx_http_agntkey_receipt_t *receipt);
+
+
+/*
+ * Answers whoever asks, over the client for commands; and asks over that of
+ * administrators, which may be NULL where nobody does.  All outlive it.
+ * Returns NULL without memory.
+ */
+ngx_http_agntkey_barriers_t *ngx_http_agntkey_barriers_create(
+    ngx_http_agntkey_watch_t *watch, ngx_http_agntkey_redis_t *commands,
+    ngx_http_agntkey_redis_t *admin, ngx_log_t *log);
+
+/* Handlers are not called. */
+void ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers);
+
+/*
+ * Asks, after the reply to the write that took "active" from the record; over
+ * the same client.  Returns the barrier, valid until its handler has been
+ * called, or NULL when nothing was sent.
+ */
+ngx_http_agntkey_barrier_t *ngx_http_agntkey_barrier_start(
+    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *record,
+    ngx_http_agntkey_barrier_handler_pt handler, void *data);
+
+/* Whoever asked has gone; the handler will not be called. */
+void ngx_http_agntkey_barrier_cancel(ngx_http_agntkey_barrier_t *barrier);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_BARRIER_H_INCLUDED_ */

@@ -1,0 +1,92 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * May what this worker remembers be trusted?  As long as it holds a lease.
+ *
+ *     DOWN ---> READY ---> CANARY ---> PROOF ---> TRUSTED
+ *      ^__________|__________|___________|___________|
+ *
+ *     READY    the stream of invalidations is up
+ *     CANARY   keys were written by the connection for commands: that the
+ *              stream names them proves what a "+OK" does not
+ *     PROOF    the lease is in the registry, and a message sent along with
+ *              it is to come back by the stream
+ *     TRUSTED  it has; this is repeated a few times while a lease lasts
+ *
+ * Whoever loses one of the two connections begins anew.  The chapter
+ * "Coherence" of docs/architecture.md says what each step is there for.
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_WATCH_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_WATCH_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_server.h"
+
+
+/* how a worker is told from others, hex digits, and where it listens */
+#define NGX_HTTP_AGNTKEY_WORKER_LEN       16
+#define NGX_HTTP_AGNTKEY_WORKER_CHANNEL   "agntkey:worker:"
+#define NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN                                   \
+    (sizeof(NGX_HTTP_AGNTKEY_WORKER_CHANNEL) - 1 + NGX_HTTP_AGNTKEY_WORKER_LEN)
+
+
+typedef struct ngx_http_agntkey_watch_s  ngx_http_agntkey_watch_t;
+
+
+/* what comes up from it; none of these may destroy the watch */
+
+typedef struct {
+
+    /* that key of Redis was written; NULL: any of them may have been */
+    void   (*changed)(void *data, ngx_str_t *key);
+
+    /* trust is over; what was remembered was true up to then, ms */
+    void   (*lost)(void *data, int64_t good);
+
+} ngx_http_agntkey_watch_handlers_t;
+
+/* what was said to all workers, and to this one, in its place in the stream */
+typedef void (*ngx_http_agntkey_watch_said_pt)(void *data, ngx_str_t *text);
+
+
+/*
+ * The watch of one worker.  Commands go over the client that is given, which
+ * outlives it.  With lease (ms) 0 nothing is ever trusted, and only the
+ * answers of other workers are listened to.  Returns NULL without memory.
+ */
+ngx_http_agntkey_watch_t *ngx_http_agntkey_watch_create(
+    ngx_http_agntkey_server_t *conf, ngx_http_agntkey_redis_t *commands,
+    ngx_msec_t lease, ngx_http_agntkey_watch_handlers_t *handlers, void *data,
+    ngx_log_t *log);
+
+/* Takes its lease back, as far as that can be done at once. */
+void ngx_http_agntkey_watch_destroy(ngx_http_agntkey_watch_t *watch);
+
+/*
+ * May what is remembered be trusted at this time of ngx_http_agntkey_clock()?
+ * 1 or 0.
+ */
+ngx_uint_t ngx_http_agntkey_watch_trusted(ngx_http_agntkey_watch_t *watch,
+    int64_t now);
+
+/* Sets who hears what others have to say. */
+void ngx_http_agntkey_watch_listen(ngx_http_agntkey_watch_t *watch,
+    ngx_http_agntkey_watch_said_pt barrier,
+    ngx_http_agntkey_watch_said_pt letter, void *data);
+
+/* Who this worker is, and the channel that it listens to. */
+u_char *ngx_http_agntkey_watch_worker(ngx_http_agntkey_watch_t *watch);
+ngx_str_t *ngx_http_agntkey_watch_channel(ngx_http_agntkey_watch_t *watch);
+
+/* The length of a lease in ms, of this worker or, without, of most. */
+ngx_msec_t ngx_http_agntkey_watch_lease(ngx_http_agntkey_watch_t *watch);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_WATCH_H_INCLUDED_ */
