@@ -22,8 +22,11 @@ static ngx_int_t ngx_http_agntkey_access_keep(ngx_http_agntkey_ctx_t *ctx,
 static void ngx_http_agntkey_access_cleanup(void *data);
 static ngx_int_t ngx_http_agntkey_access_judge(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
+static ngx_int_t ngx_http_agntkey_access_verdict(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx, ngx_http_agntkey_reason_e *reason);
+static int64_t ngx_http_agntkey_access_now(void);
 static void ngx_http_agntkey_access_stale(ngx_http_request_t *r,
-    ngx_http_agntkey_ctx_t *ctx, ngx_msec_t ms, int64_t now);
+    ngx_http_agntkey_ctx_t *ctx, ngx_msec_t ms);
 static ngx_int_t ngx_http_agntkey_access_workspaces(ngx_http_request_t *r,
     ngx_array_t *values, ngx_http_agntkey_rules_t *rules);
 static ngx_int_t ngx_http_agntkey_access_decide(ngx_http_request_t *r,
@@ -111,7 +114,7 @@ ngx_http_agntkey_access_begin(ngx_http_request_t *r,
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
-    ctx->malformed = ngx_http_agntkey_token_parse(&amcf->prefix, &text, &id);
+    ctx->malformed = ngx_http_agntkey_token_outline(&amcf->prefix, &text, &id);
 
     if (ctx->malformed != NGX_HTTP_AGNTKEY_TOKEN_OK) {
         rc = ngx_http_agntkey_access_decide(r, ctx,
@@ -120,18 +123,61 @@ ngx_http_agntkey_access_begin(ngx_http_request_t *r,
     }
 
     ngx_memcpy(ctx->id, id.data, NGX_HTTP_AGNTKEY_ID_LEN);
-    ctx->has_id = 1;
 
-    if (ngx_http_agntkey_token_digest(&text, ctx->digest) != NGX_OK) {
-        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
-                      "agntkey: SHA-256 failed");
-        rc = NGX_ERROR;
+    /*
+     * What has the digest of a key is that key, whose characters and check
+     * digits need no look.  Whatever else there is has them looked at.
+     */
+
+    if (ngx_http_agntkey_access_cached(ctx, amcf->store) == NGX_OK) {
+
+        if (ctx->key
+            && ngx_http_agntkey_token_digest(&text, ctx->digest) != NGX_OK)
+        {
+            goto failed;
+        }
+
+        if (ngx_http_agntkey_access_verdict(r, ctx, &reason) != NGX_OK) {
+            rc = NGX_ERROR;
+            goto wipe;
+        }
+
+        if (reason != NGX_HTTP_AGNTKEY_UNKNOWN) {
+            ctx->has_id = 1;
+            rc = ngx_http_agntkey_access_decide(r, ctx, reason);
+            goto wipe;
+        }
+    }
+
+    ctx->malformed = ngx_http_agntkey_token_parse(&amcf->prefix, &text, &id);
+
+    if (ctx->malformed != NGX_HTTP_AGNTKEY_TOKEN_OK) {
+        ctx->hit = 0;
+        ctx->answered = 0;
+        rc = ngx_http_agntkey_access_decide(r, ctx,
+                                            NGX_HTTP_AGNTKEY_MALFORMED);
         goto wipe;
     }
 
-    rc = (ngx_http_agntkey_access_cached(ctx, amcf->store) == NGX_OK)
-         ? ngx_http_agntkey_access_judge(r, ctx)
-         : ngx_http_agntkey_access_find(r, ctx);
+    ctx->has_id = 1;
+
+    if (ctx->hit) {
+        rc = ngx_http_agntkey_access_decide(r, ctx, reason);
+        goto wipe;
+    }
+
+    if (ngx_http_agntkey_token_digest(&text, ctx->digest) != NGX_OK) {
+        goto failed;
+    }
+
+    rc = ngx_http_agntkey_access_find(r, ctx);
+    goto wipe;
+
+failed:
+
+    ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                  "agntkey: SHA-256 failed");
+    rc = NGX_ERROR;
 
 wipe:
 
@@ -301,29 +347,42 @@ ngx_http_agntkey_access_cleanup(void *data)
 }
 
 
+/* Of what Redis has said, or has not. */
+
 static ngx_int_t
 ngx_http_agntkey_access_judge(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx)
 {
-    int64_t                       now;
-    ngx_time_t                   *tp;
-    ngx_http_agntkey_rules_t      rules;
     ngx_http_agntkey_reason_e     reason;
     ngx_http_agntkey_loc_conf_t  *alcf;
-
-    tp = ngx_timeofday();
-    now = (int64_t) tp->sec * 1000 + tp->msec;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
 
     if (ctx->rc == NGX_ERROR && alcf->stale) {
-        ngx_http_agntkey_access_stale(r, ctx, alcf->stale, now);
+        ngx_http_agntkey_access_stale(r, ctx, alcf->stale);
     }
 
     if (ctx->rc == NGX_ERROR || ctx->rc == NGX_ABORT) {
         return ngx_http_agntkey_access_decide(r, ctx,
                                           NGX_HTTP_AGNTKEY_STORE_UNAVAILABLE);
     }
+
+    if (ngx_http_agntkey_access_verdict(r, ctx, &reason) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_agntkey_access_decide(r, ctx, reason);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_access_verdict(ngx_http_request_t *r,
+    ngx_http_agntkey_ctx_t *ctx, ngx_http_agntkey_reason_e *reason)
+{
+    ngx_http_agntkey_rules_t      rules;
+    ngx_http_agntkey_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
 
     ngx_memzero(&rules, sizeof(ngx_http_agntkey_rules_t));
 
@@ -339,16 +398,30 @@ ngx_http_agntkey_access_judge(ngx_http_request_t *r,
         rules.nscopes = alcf->scopes->nelts;
     }
 
-    reason = ngx_http_agntkey_verdict(ctx->key, ctx->workspace_active,
-                                      ctx->digest, &rules, now);
+    *reason = ngx_http_agntkey_verdict(ctx->key, ctx->workspace_active,
+                                       ctx->digest, &rules,
+                                       ngx_http_agntkey_access_now());
 
     /* only a key in force speaks for its workspace */
 
-    ctx->identified = (reason == NGX_HTTP_AGNTKEY_OK
-                       || reason == NGX_HTTP_AGNTKEY_WORKSPACE_MISMATCH
-                       || reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE);
+    ctx->identified = (*reason == NGX_HTTP_AGNTKEY_OK
+                       || *reason == NGX_HTTP_AGNTKEY_WORKSPACE_MISMATCH
+                       || *reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE);
 
-    return ngx_http_agntkey_access_decide(r, ctx, reason);
+    return NGX_OK;
+}
+
+
+/* ms since 1970 */
+
+static int64_t
+ngx_http_agntkey_access_now(void)
+{
+    ngx_time_t  *tp;
+
+    tp = ngx_timeofday();
+
+    return (int64_t) tp->sec * 1000 + tp->msec;
 }
 
 
@@ -359,7 +432,7 @@ ngx_http_agntkey_access_judge(ngx_http_request_t *r,
 
 static void
 ngx_http_agntkey_access_stale(ngx_http_request_t *r,
-    ngx_http_agntkey_ctx_t *ctx, ngx_msec_t ms, int64_t now)
+    ngx_http_agntkey_ctx_t *ctx, ngx_msec_t ms)
 {
     ngx_http_agntkey_entry_t      *entry;
     ngx_http_agntkey_main_conf_t  *amcf;
@@ -377,7 +450,7 @@ ngx_http_agntkey_access_stale(ngx_http_request_t *r,
 
     ctx->entry = entry;
 
-    if (entry->key.expires_at <= now
+    if (entry->key.expires_at <= ngx_http_agntkey_access_now()
         || !ngx_http_agntkey_token_equal(entry->key.digest, ctx->digest))
     {
         return;
@@ -455,16 +528,13 @@ static void
 ngx_http_agntkey_access_note(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx)
 {
-    ngx_time_t                    *tp;
     ngx_http_agntkey_main_conf_t  *amcf;
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
     if (amcf->usage) {
-        tp = ngx_timeofday();
-
         ngx_http_agntkey_usage_note(amcf->usage, ctx->id, &ctx->key->workspace,
-                                    (int64_t) tp->sec * 1000 + tp->msec);
+                                    ngx_http_agntkey_access_now());
     }
 }
 

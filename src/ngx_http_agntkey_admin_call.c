@@ -215,6 +215,8 @@ ngx_http_agntkey_admin_confirm(ngx_http_agntkey_admin_t *a, ngx_str_t *record,
 
     amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
 
+    ngx_http_agntkey_store_forget(amcf->store, record);
+
     a->object = object;
     a->barrier = ngx_http_agntkey_barrier_start(amcf->barriers, record,
                                            ngx_http_agntkey_admin_confirmed,

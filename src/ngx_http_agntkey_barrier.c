@@ -12,6 +12,9 @@
 /* how long WAIT may hold up what is behind it, ms */
 #define NGX_HTTP_AGNTKEY_BARRIER_WAIT    100
 
+/* no lease is longer, ms */
+#define NGX_HTTP_AGNTKEY_BARRIER_LEASE   60000
+
 /* answers that may come before it is known who has to answer */
 #define NGX_HTTP_AGNTKEY_BARRIER_EARLY   1024
 
@@ -33,6 +36,10 @@ struct ngx_http_agntkey_barriers_s {
 
     ngx_queue_t                            queue;
     uint64_t                               number;       /* of the last */
+
+    /* WAIT stops its connection, so there is one at a time, for many */
+    ngx_msec_t                             wait;         /* ms */
+    unsigned                               wait_sent:1;
 };
 
 
@@ -64,6 +71,9 @@ struct ngx_http_agntkey_barrier_s {
     unsigned                               failed:1;
     unsigned                               known:1;      /* the workers are */
     unsigned                               over:1;
+    unsigned                               wait_due:1;   /* for a WAIT ... */
+    unsigned                               wait_sent:1;  /* ... under way */
+    ngx_uint_t                             replicas;     /* that there are */
 };
 
 
@@ -91,10 +101,12 @@ static ngx_int_t ngx_http_agntkey_barrier_registry(
 static void ngx_http_agntkey_barrier_worker(
     ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_worker_t *worker,
     ngx_str_t *member);
-static void ngx_http_agntkey_barrier_replicas(
-    ngx_http_agntkey_barrier_t *barrier, ngx_uint_t n);
-static void ngx_http_agntkey_barrier_replicas_handler(void *data,
+static void ngx_http_agntkey_barriers_wait(
+    ngx_http_agntkey_barriers_t *barriers);
+static void ngx_http_agntkey_barriers_wait_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_barriers_waited(
+    ngx_http_agntkey_barriers_t *barriers, ngx_uint_t n);
 static void ngx_http_agntkey_barrier_acknowledge(
     ngx_http_agntkey_barrier_t *barrier, u_char *id);
 static void ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev);
@@ -124,14 +136,17 @@ static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
     "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 0 "
     "if tonumber(all[i+1])+lease<now then redis.call('ZREM',KEYS[1],all[i]) "
     "else out[#out+1]=all[i] end end "
-    "local run=string.match(redis.call('INFO','server'),'run_id:(%x+)') "
+    "local info=redis.pcall('INFO','replication') "
+    "if type(info)~='string' then info='' end "
+    "local id=string.match(info,'master_replid:(%x+)') "
     "local old=redis.call('GET',KEYS[2]) local since=0 "
-    "if not old then redis.pcall('SET',KEYS[2],run..' 0') "
-    "elseif string.match(old,'^%x+')~=run then since=now "
-    "redis.pcall('SET',KEYS[2],run..string.format(' %.0f',now)) "
-    "else since=tonumber(string.match(old,' (%d+)$')) or now end "
-    "local replicas=tonumber(string.match(redis.call('INFO','replication'),"
-    "'connected_slaves:(%d+)')) or 0 "
+    "if old then "
+    "if id and string.match(old,'^%x+')==id then "
+    "since=tonumber(string.match(old,' (%d+)$')) or now "
+    "else since=now "
+    "if id then redis.pcall('SET',KEYS[2],id..string.format(' %.0f',now)) end "
+    "end end "
+    "local _,replicas=string.gsub(info,'state=online','') "
     "redis.call('PUBLISH',ARGV[1],ARGV[2]) "
     "return {now,since,replicas,out}"
 );
@@ -140,7 +155,7 @@ static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
 ngx_http_agntkey_barriers_t *
 ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
     ngx_http_agntkey_redis_t *commands, ngx_http_agntkey_redis_t *admin,
-    ngx_log_t *log)
+    ngx_msec_t timeout, ngx_log_t *log)
 {
     ngx_http_agntkey_barriers_t  *barriers;
 
@@ -153,6 +168,8 @@ ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
     barriers->commands = commands;
     barriers->admin = admin;
     barriers->log = log;
+    barriers->wait = ngx_min(NGX_HTTP_AGNTKEY_BARRIER_WAIT,
+                             ngx_max(timeout / 4, 1));
 
     ngx_queue_init(&barriers->queue);
 
@@ -454,6 +471,10 @@ ngx_http_agntkey_barrier_record_handler(void *data,
 
         if (active->len == 1 && active->data[0] == '1') {
             barrier->failed = 1;
+
+            ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
+                          "agntkey: Redis has lost what was written: a record "
+                          "is active that was not to be");
         }
 
         at = created_at->len ? ngx_atoof(created_at->data, created_at->len)
@@ -559,13 +580,20 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
     since = elts[1]->integer;
 
     if (barrier->created_at <= since && now < since + lease) {
-        barrier->quarantine = barrier->asked
-                         + ngx_http_agntkey_barrier_margin(since + lease - now);
+
+        barrier->quarantine = barrier->asked + ngx_http_agntkey_barrier_margin(
+                                         ngx_min(since + lease - now, lease));
+
+        ngx_log_error(NGX_LOG_NOTICE, barrier->barriers->log, 0,
+                      "agntkey: a revocation waits for a lease to be over: "
+                      "Redis may not know of all of them");
     }
 
     if (elts[2]->integer > 0) {
-        ngx_http_agntkey_barrier_replicas(barrier,
-                                          (ngx_uint_t) elts[2]->integer);
+        barrier->replicas = (ngx_uint_t) elts[2]->integer;
+        barrier->wait_due = 1;
+
+        ngx_http_agntkey_barriers_wait(barrier->barriers);
     }
 
     return NGX_OK;
@@ -594,54 +622,127 @@ ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
         return;
     }
 
-    worker->lease = lease;
+    worker->lease = ngx_min(lease, NGX_HTTP_AGNTKEY_BARRIER_LEASE);
     ngx_memcpy(worker->id, p - 1 - NGX_HTTP_AGNTKEY_WORKER_LEN,
                NGX_HTTP_AGNTKEY_WORKER_LEN);
 }
 
 
-/* redis.io/docs/latest/commands/wait: how many have it, now or very soon */
+/*
+ * How many replicas have it, now or very soon?  That stops all who use the
+ * connection (redis.io/docs/latest/commands/wait), so those who come while one
+ * question is under way ask the next one together.
+ */
 
 static void
-ngx_http_agntkey_barrier_replicas(ngx_http_agntkey_barrier_t *barrier,
-    ngx_uint_t n)
+ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
 {
-    u_char     number[NGX_INT_T_LEN], ms[NGX_INT_T_LEN];
-    ngx_str_t  argv[3];
+    u_char                       number[NGX_INT_T_LEN], ms[NGX_INT_T_LEN];
+    ngx_int_t                    rc;
+    ngx_str_t                    argv[3], bytes;
+    ngx_uint_t                   n;
+    ngx_queue_t                 *q;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    if (barriers->wait_sent) {
+        return;
+    }
+
+    n = 0;
+
+    for (q = ngx_queue_head(&barriers->queue);
+         q != ngx_queue_sentinel(&barriers->queue);
+         q = ngx_queue_next(q))
+    {
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+
+        if (barrier->wait_due) {
+            barrier->wait_due = 0;
+            barrier->wait_sent = 1;
+            n = ngx_max(n, barrier->replicas);
+        }
+    }
+
+    if (n == 0) {
+        return;
+    }
 
     ngx_str_set(&argv[0], "WAIT");
     argv[1].data = number;
     argv[1].len = ngx_sprintf(number, "%ui", n) - number;
     argv[2].data = ms;
-    argv[2].len = ngx_sprintf(ms, "%ui",
-                              (ngx_uint_t) NGX_HTTP_AGNTKEY_BARRIER_WAIT)
-                  - ms;
+    argv[2].len = ngx_sprintf(ms, "%M", barriers->wait) - ms;
 
-    /* without an answer none is known to have it, which is as good */
+    barriers->wait_sent = 1;
 
-    (void) ngx_http_agntkey_barrier_send(barrier, argv, 3,
-                                  ngx_http_agntkey_barrier_replicas_handler);
+    rc = ngx_http_agntkey_resp_format(argv, 3, &bytes);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes,
+                                       ngx_http_agntkey_barriers_wait_handler,
+                                       barriers);
+        ngx_http_agntkey_resp_format_free(&bytes);
+    }
+
+    if (rc != NGX_OK) {
+        ngx_http_agntkey_barriers_waited(barriers, 0);
+    }
 }
 
 
 static void
-ngx_http_agntkey_barrier_replicas_handler(void *data,
+ngx_http_agntkey_barriers_wait_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
 {
-    ngx_http_agntkey_barrier_t  *barrier = data;
+    ngx_uint_t                    n;
+    ngx_http_agntkey_barriers_t  *barriers = data;
 
-    barrier->waiting--;
+    /* without an answer none is known to have it */
+
+    n = 0;
 
     if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
         && reply->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
         && reply->integer > 0)
     {
-        barrier->receipt.replicas = (ngx_uint_t) reply->integer;
+        n = (ngx_uint_t) reply->integer;
     }
 
     ngx_http_agntkey_resp_free(reply);
 
-    ngx_http_agntkey_barrier_check(barrier);
+    ngx_http_agntkey_barriers_waited(barriers, n);
+
+    ngx_http_agntkey_barriers_wait(barriers);
+}
+
+
+/* Whoever is told may be gone then, and have begun others, behind him. */
+
+static void
+ngx_http_agntkey_barriers_waited(ngx_http_agntkey_barriers_t *barriers,
+    ngx_uint_t n)
+{
+    ngx_queue_t                 *q;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    barriers->wait_sent = 0;
+
+again:
+
+    for (q = ngx_queue_head(&barriers->queue);
+         q != ngx_queue_sentinel(&barriers->queue);
+         q = ngx_queue_next(q))
+    {
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+
+        if (barrier->wait_sent) {
+            barrier->wait_sent = 0;
+            barrier->receipt.replicas = n;
+
+            ngx_http_agntkey_barrier_check(barrier);
+            goto again;
+        }
+    }
 }
 
 
@@ -710,6 +811,10 @@ ngx_http_agntkey_barrier_check(ngx_http_agntkey_barrier_t *barrier)
         return;
     }
 
+    if (barrier->wait_due || barrier->wait_sent) {
+        return;
+    }
+
     if (barrier->failed) {
         ngx_http_agntkey_barrier_done(barrier, NGX_ERROR);
         return;
@@ -719,6 +824,13 @@ ngx_http_agntkey_barrier_check(ngx_http_agntkey_barrier_t *barrier)
            - ngx_http_agntkey_clock();
 
     if (left > 0) {
+
+        /* nginx would leave a timer where it is for a small difference */
+
+        if (barrier->timer.timer_set) {
+            ngx_del_timer(&barrier->timer);
+        }
+
         ngx_add_timer(&barrier->timer, (ngx_msec_t) left);
         return;
     }
@@ -780,6 +892,12 @@ ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
 
     barrier->over = 1;
     barrier->handler = NULL;
+    barrier->wait_due = 0;
+    barrier->wait_sent = 0;
+
+    if (receipt.workers && receipt.acknowledged == 0) {
+        ngx_http_agntkey_watch_doubt(barrier->barriers->watch);
+    }
 
     if (rc == NGX_OK && receipt.acknowledged < receipt.workers) {
         ngx_log_error(NGX_LOG_WARN, barrier->barriers->log, 0,

@@ -48,12 +48,13 @@ typedef void (*ngx_http_agntkey_barrier_handler_pt)(void *data, ngx_int_t rc,
 
 /*
  * Answers whoever asks, over the client for commands; and asks over that of
- * administrators, which may be NULL where nobody does.  All outlive it.
- * Returns NULL without memory.
+ * administrators, which may be NULL where nobody does.  All outlive it.  No
+ * question about replicas takes more than a quarter of timeout (ms), which is
+ * that of a command.  Returns NULL without memory.
  */
 ngx_http_agntkey_barriers_t *ngx_http_agntkey_barriers_create(
     ngx_http_agntkey_watch_t *watch, ngx_http_agntkey_redis_t *commands,
-    ngx_http_agntkey_redis_t *admin, ngx_log_t *log);
+    ngx_http_agntkey_redis_t *admin, ngx_msec_t timeout, ngx_log_t *log);
 
 /* Handlers are not called. */
 void ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers);

@@ -48,6 +48,9 @@ struct ngx_http_agntkey_cache_s {
 static ngx_uint_t ngx_http_agntkey_cache_size(ngx_uint_t n);
 static ngx_uint_t ngx_http_agntkey_cache_bucket(
     ngx_http_agntkey_cache_t *cache, u_char *id);
+static ngx_http_agntkey_workspace_t *ngx_http_agntkey_cache_home(
+    ngx_http_agntkey_cache_t *cache, u_char *tag, ngx_str_t *name,
+    uint32_t hash);
 static ngx_http_agntkey_entry_t *ngx_http_agntkey_cache_find(
     ngx_http_agntkey_cache_t *cache, u_char *id);
 static ngx_http_agntkey_cache_list_t *ngx_http_agntkey_cache_list(
@@ -295,25 +298,15 @@ ngx_http_agntkey_cache_forget(ngx_http_agntkey_cache_t *cache, u_char *id)
 
 void
 ngx_http_agntkey_cache_forget_workspace(ngx_http_agntkey_cache_t *cache,
-    ngx_str_t *name)
+    u_char *tag, ngx_str_t *name)
 {
-    uint32_t                       hash;
     ngx_http_agntkey_workspace_t  *workspace;
 
-    hash = ngx_murmur_hash2(name->data, name->len);
-
-    for (workspace = cache->homes[hash & cache->home_mask];
-         workspace;
-         workspace = workspace->next)
-    {
-        if (workspace->hash == hash
-            && workspace->name.len == name->len
-            && ngx_memcmp(workspace->name.data, name->data, name->len) == 0)
-        {
-            workspace->epoch = 0;
-            workspace->changes++;
-            return;
-        }
+    workspace = ngx_http_agntkey_cache_home(cache, tag, name,
+                                    ngx_murmur_hash2(name->data, name->len));
+    if (workspace) {
+        workspace->epoch = 0;
+        workspace->changes++;
     }
 }
 
@@ -342,24 +335,19 @@ ngx_http_agntkey_cache_unref(ngx_http_agntkey_cache_t *cache,
 
 
 ngx_http_agntkey_workspace_t *
-ngx_http_agntkey_cache_workspace(ngx_http_agntkey_cache_t *cache,
+ngx_http_agntkey_cache_workspace(ngx_http_agntkey_cache_t *cache, u_char *tag,
     ngx_str_t *name)
 {
     uint32_t                        hash;
     ngx_http_agntkey_workspace_t   *workspace, **home;
 
     hash = ngx_murmur_hash2(name->data, name->len);
-    home = &cache->homes[hash & cache->home_mask];
 
-    for (workspace = *home; workspace; workspace = workspace->next) {
+    workspace = ngx_http_agntkey_cache_home(cache, tag, name, hash);
 
-        if (workspace->hash == hash
-            && workspace->name.len == name->len
-            && ngx_memcmp(workspace->name.data, name->data, name->len) == 0)
-        {
-            workspace->refs++;
-            return workspace;
-        }
+    if (workspace) {
+        workspace->refs++;
+        return workspace;
     }
 
     workspace = ngx_calloc(sizeof(ngx_http_agntkey_workspace_t) + name->len,
@@ -373,6 +361,9 @@ ngx_http_agntkey_cache_workspace(ngx_http_agntkey_cache_t *cache,
     workspace->name.data = (u_char *) (workspace + 1);
     workspace->name.len = name->len;
     ngx_memcpy(workspace->name.data, name->data, name->len);
+    ngx_memcpy(workspace->tag, tag, NGX_HTTP_AGNTKEY_TAG_LEN);
+
+    home = &cache->homes[hash & cache->home_mask];
 
     workspace->next = *home;
     *home = workspace;
@@ -419,13 +410,12 @@ ngx_http_agntkey_cache_size(ngx_uint_t n)
 
 
 /*
- * Ids are what clients say they are, so the hash has a secret: otherwise they
- * could be chosen to meet in one bucket.  Multilinear and pairwise, after
- * Carter and Wegman, "Universal classes of hash functions" (1979).
+ * Multilinear, after Carter and Wegman, "Universal classes of hash functions"
+ * (1979): the high half of a sum of products with secret numbers.
  */
 
-static ngx_uint_t
-ngx_http_agntkey_cache_bucket(ngx_http_agntkey_cache_t *cache, u_char *id)
+uint32_t
+ngx_http_agntkey_cache_hash(ngx_http_agntkey_cache_t *cache, u_char *id)
 {
     uint32_t  word[3];
     uint64_t  hash;
@@ -437,7 +427,37 @@ ngx_http_agntkey_cache_bucket(ngx_http_agntkey_cache_t *cache, u_char *id)
            + cache->secret[2] * word[1]
            + cache->secret[3] * word[2];
 
-    return (ngx_uint_t) (hash >> 32) & cache->mask;
+    return (uint32_t) (hash >> 32);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_cache_bucket(ngx_http_agntkey_cache_t *cache, u_char *id)
+{
+    return ngx_http_agntkey_cache_hash(cache, id) & cache->mask;
+}
+
+
+static ngx_http_agntkey_workspace_t *
+ngx_http_agntkey_cache_home(ngx_http_agntkey_cache_t *cache, u_char *tag,
+    ngx_str_t *name, uint32_t hash)
+{
+    ngx_http_agntkey_workspace_t  *workspace;
+
+    for (workspace = cache->homes[hash & cache->home_mask];
+         workspace;
+         workspace = workspace->next)
+    {
+        if (workspace->hash == hash
+            && workspace->name.len == name->len
+            && ngx_memcmp(workspace->name.data, name->data, name->len) == 0
+            && ngx_memcmp(workspace->tag, tag, NGX_HTTP_AGNTKEY_TAG_LEN) == 0)
+        {
+            break;
+        }
+    }
+
+    return workspace;
 }
 
 
@@ -524,5 +544,7 @@ ngx_http_agntkey_cache_copy(ngx_str_t *to, ngx_str_t *from, u_char **p)
     to->data = *p;
     to->len = from->len;
 
-    *p = ngx_cpymem(*p, from->data, from->len);
+    if (from->len) {
+        *p = ngx_cpymem(*p, from->data, from->len);
+    }
 }

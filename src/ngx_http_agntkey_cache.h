@@ -39,6 +39,7 @@ struct ngx_http_agntkey_workspace_s {
     uint64_t                       changes;     /* how often it was forgotten */
     uint32_t                       hash;
     uint32_t                       refs;
+    u_char                         tag[NGX_HTTP_AGNTKEY_TAG_LEN];
     ngx_str_t                      name;
     unsigned                       active:1;
 };
@@ -107,11 +108,21 @@ void ngx_http_agntkey_cache_put(ngx_http_agntkey_cache_t *cache, u_char *id,
     ngx_http_agntkey_record_t *key, ngx_http_agntkey_workspace_t *workspace,
     int64_t verified, int64_t until);
 
-/* Something has changed that key, or that workspace. */
+/*
+ * Something has changed that key, or that workspace, which is found in Redis
+ * by its tag (NGX_HTTP_AGNTKEY_TAG_LEN) and its name.
+ */
 void ngx_http_agntkey_cache_forget(ngx_http_agntkey_cache_t *cache,
     u_char *id);
 void ngx_http_agntkey_cache_forget_workspace(ngx_http_agntkey_cache_t *cache,
-    ngx_str_t *name);
+    u_char *tag, ngx_str_t *name);
+
+/*
+ * A number of 32 bits made of the id and a secret, so that whoever makes up
+ * ids cannot have them meet in one bucket.
+ */
+uint32_t ngx_http_agntkey_cache_hash(ngx_http_agntkey_cache_t *cache,
+    u_char *id);
 
 /* Keeps an entry alive, and gives it back. */
 void ngx_http_agntkey_cache_ref(ngx_http_agntkey_entry_t *entry);
@@ -119,11 +130,11 @@ void ngx_http_agntkey_cache_unref(ngx_http_agntkey_cache_t *cache,
     ngx_http_agntkey_entry_t *entry);
 
 /*
- * The workspace of that name, made if need be, and kept alive until it is
- * given back.  Returns NULL without memory.
+ * The workspace of that tag and name, made if need be, and kept alive until
+ * it is given back.  Returns NULL without memory.
  */
 ngx_http_agntkey_workspace_t *ngx_http_agntkey_cache_workspace(
-    ngx_http_agntkey_cache_t *cache, ngx_str_t *name);
+    ngx_http_agntkey_cache_t *cache, u_char *tag, ngx_str_t *name);
 void ngx_http_agntkey_cache_unref_workspace(ngx_http_agntkey_cache_t *cache,
     ngx_http_agntkey_workspace_t *workspace);
 

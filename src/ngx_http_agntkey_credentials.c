@@ -271,7 +271,12 @@ ngx_http_agntkey_credentials_bearer(ngx_http_request_t *r, ngx_str_t *key)
         last--;
     }
 
-    if (last - p <= 6 || ngx_strncasecmp(p, (u_char *) "bearer", 6) != 0) {
+    /* nearly everybody writes it like this, which is quickly seen */
+
+    if (last - p <= 6
+        || (ngx_memcmp(p, "Bearer", 6) != 0
+            && ngx_strncasecmp(p, (u_char *) "bearer", 6) != 0))
+    {
         return NGX_HTTP_AGNTKEY_MISSING;
     }
 

@@ -785,8 +785,9 @@ ngx_http_agntkey_create_loc_conf(ngx_conf_t *cf)
 static char *
 ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 {
-    ngx_http_agntkey_loc_conf_t  *prev = parent;
-    ngx_http_agntkey_loc_conf_t  *conf = child;
+    ngx_http_agntkey_loc_conf_t   *prev = parent;
+    ngx_http_agntkey_loc_conf_t   *conf = child;
+    ngx_http_agntkey_main_conf_t  *amcf;
 
     if (ngx_http_agntkey_admin_merge(cf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -811,6 +812,16 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_str_value(conf->realm, prev->realm, "agntkey");
     ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);
     ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
+
+    if (conf->stale && prev->stale != conf->stale
+        && amcf->cache.entries == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"agntkey_stale\" is of no use with "
+                           "\"agntkey_cache off\"");
+    }
 
     if (conf->enable
         && ngx_http_agntkey_reply_prepare(cf, conf) != NGX_OK)
@@ -936,7 +947,9 @@ ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
     }
 
     amcf->barriers = ngx_http_agntkey_barriers_create(watch, commands,
-                                                      amcf->admin, log);
+                                                      amcf->admin,
+                                                      amcf->redis.timeout,
+                                                      log);
 
     return amcf->barriers ? NGX_OK : NGX_ERROR;
 }

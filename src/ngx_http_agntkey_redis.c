@@ -268,6 +268,13 @@ ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis)
 }
 
 
+ngx_uint_t
+ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis)
+{
+    return redis->away;
+}
+
+
 void
 ngx_http_agntkey_redis_reset(ngx_http_agntkey_redis_t *redis,
     const char *cause)
@@ -727,6 +734,16 @@ ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
         return 0;
     }
 
+    if (redis->message) {
+
+        /* requests that still run may have to hear something by it */
+
+        redis->connection->close = 0;
+        redis->connection->idle = 0;
+
+        return 1;
+    }
+
     for (i = 0; i < n; i++) {
         redis->endings[i].handler(redis->endings[i].data);
     }
@@ -844,7 +861,10 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
 {
     ngx_queue_t                   *q;
     ngx_uint_t                     noauth;
+    ngx_connection_t              *c;
     ngx_http_agntkey_redis_cmd_t  *cmd;
+
+    c = redis->connection;
 
     if (redis->message && ngx_queue_empty(&redis->commands)) {
         return ngx_http_agntkey_redis_take(redis, reply);
@@ -878,7 +898,7 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
     cmd->handler(cmd->data, NGX_HTTP_AGNTKEY_REDIS_OK, reply);
     ngx_free(cmd);
 
-    if (noauth) {
+    if (noauth && redis->connection == c) {
 
         /* a proxy has put another server behind us: introduce ourselves */
 

@@ -77,7 +77,8 @@ void ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis);
 /*
  * Adds somebody, up to NGX_HTTP_AGNTKEY_REDIS_ENDINGS, who hears, once, that
  * the worker is to end and the connection idles.  What is sent from there is
- * still answered before the connection closes.
+ * still answered before the connection closes.  A stream stays open as long
+ * as the process lives, and calls nobody.
  */
 typedef void (*ngx_http_agntkey_redis_ending_pt)(void *data);
 
@@ -104,8 +105,9 @@ typedef const char *(*ngx_http_agntkey_redis_message_pt)(void *data,
 void ngx_http_agntkey_redis_set_message(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_message_pt handler, void *data);
 
-/* Is the connection ready?  1 or 0. */
+/* Is the connection ready?  Has the last attempt failed?  1 or 0. */
 ngx_uint_t ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis);
+ngx_uint_t ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis);
 
 /*
  * Closes the connection, if there is one; what waits on it is lost.  The next

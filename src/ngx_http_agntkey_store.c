@@ -385,11 +385,21 @@ ngx_http_agntkey_store_cancel(ngx_http_agntkey_waiter_t *waiter)
 static void
 ngx_http_agntkey_store_changed(void *data, ngx_str_t *key)
 {
+    ngx_http_agntkey_store_forget(data, key);
+}
+
+
+void
+ngx_http_agntkey_store_forget(ngx_http_agntkey_store_t *store, ngx_str_t *key)
+{
     u_char                    *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
     size_t                     n;
     ngx_str_t                  name;
     ngx_http_agntkey_find_t   *find;
-    ngx_http_agntkey_store_t  *store = data;
+
+    if (store->cache == NULL) {
+        return;
+    }
 
     if (key == NULL) {
         ngx_http_agntkey_cache_flush(store->cache);
@@ -430,12 +440,12 @@ ngx_http_agntkey_store_changed(void *data, ngx_str_t *key)
     if (key->len > n + NGX_HTTP_AGNTKEY_TAG_LEN + 2
         && ngx_strncmp(p, NGX_HTTP_AGNTKEY_WS_PREFIX, n) == 0)
     {
-        n += NGX_HTTP_AGNTKEY_TAG_LEN + 2;
+        p += n + 1;
 
-        name.data = p + n;
-        name.len = key->len - n;
+        name.data = p + NGX_HTTP_AGNTKEY_TAG_LEN + 1;
+        name.len = key->data + key->len - name.data;
 
-        ngx_http_agntkey_cache_forget_workspace(store->cache, &name);
+        ngx_http_agntkey_cache_forget_workspace(store->cache, p, &name);
     }
 }
 
@@ -452,7 +462,7 @@ ngx_http_agntkey_store_lost(void *data, int64_t good)
 static ngx_http_agntkey_find_t **
 ngx_http_agntkey_store_bucket(ngx_http_agntkey_store_t *store, u_char *id)
 {
-    return &store->finds[ngx_crc32_short(id, NGX_HTTP_AGNTKEY_ID_LEN)
+    return &store->finds[ngx_http_agntkey_cache_hash(store->cache, id)
                          & (NGX_HTTP_AGNTKEY_STORE_BUCKETS - 1)];
 }
 
@@ -661,7 +671,7 @@ ngx_http_agntkey_find_workspace(ngx_http_agntkey_find_t *find,
     name.data = find->workspace;
     name.len = find->nworkspace;
 
-    find->home = ngx_http_agntkey_cache_workspace(cache, &name);
+    find->home = ngx_http_agntkey_cache_workspace(cache, find->id, &name);
 
     if (find->home) {
         find->changes = find->home->changes;
@@ -880,7 +890,10 @@ ngx_http_agntkey_find_conclude(ngx_http_agntkey_find_t *find)
 }
 
 
-/* Only what has not changed since it was asked for. */
+/*
+ * Only what has not changed since it was asked for.  Of what may have, the
+ * older knowledge is not even good for agntkey_stale.
+ */
 
 static void
 ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find)
@@ -890,7 +903,12 @@ ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find)
 
     cache = find->store->cache;
 
-    if (cache == NULL || !ngx_http_agntkey_find_fresh(find)) {
+    if (cache == NULL) {
+        return;
+    }
+
+    if (!ngx_http_agntkey_find_fresh(find)) {
+        ngx_http_agntkey_cache_forget(cache, find->id);
         return;
     }
 
@@ -926,6 +944,7 @@ ngx_http_agntkey_find_drop(ngx_http_agntkey_find_t *find)
 
     find->lost = 0;
     find->failed = 0;
+    find->rc = NGX_OK;
     find->nworkspace = 0;
 
     ngx_http_agntkey_resp_free(find->reply);

@@ -112,6 +112,14 @@ void ngx_http_agntkey_store_release(ngx_http_agntkey_store_t *store,
 ngx_int_t ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store,
     u_char *id, ngx_http_agntkey_waiter_t *waiter);
 
+/*
+ * That key of Redis, a record of a key or of a workspace, has changed; NULL:
+ * all of them.  Nothing that was read before is told to anybody who comes
+ * from now on.
+ */
+void ngx_http_agntkey_store_forget(ngx_http_agntkey_store_t *store,
+    ngx_str_t *key);
+
 /* Whoever asked has gone; the handler will not be called. */
 void ngx_http_agntkey_store_cancel(ngx_http_agntkey_waiter_t *waiter);
 

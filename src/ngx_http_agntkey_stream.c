@@ -33,7 +33,8 @@ struct ngx_http_agntkey_stream_s {
     ngx_http_agntkey_stream_handlers_t   handlers;
     void                                *data;
 
-    ngx_event_t                          timer;      /* a pause */
+    ngx_event_t                          timer;      /* a pause, a deadline */
+    ngx_msec_t                           patience;
     ngx_uint_t                           failures;
     ngx_uint_t                           channels;   /* subscribed to */
     int64_t                              hello;
@@ -95,6 +96,7 @@ ngx_http_agntkey_stream_create(ngx_http_agntkey_server_t *conf,
     stream->handlers = *handlers;
     stream->data = data;
     stream->tracking = tracking ? 1 : 0;
+    stream->patience = conf->connect_timeout + conf->timeout;
 
     stream->timer.handler = ngx_http_agntkey_stream_timer_handler;
     stream->timer.data = stream;
@@ -128,13 +130,6 @@ ngx_http_agntkey_stream_destroy(ngx_http_agntkey_stream_t *stream)
 
     ngx_http_agntkey_redis_destroy(stream->redis);
     ngx_free(stream);
-}
-
-
-ngx_http_agntkey_redis_t *
-ngx_http_agntkey_stream_redis(ngx_http_agntkey_stream_t *stream)
-{
-    return stream->redis;
 }
 
 
@@ -177,13 +172,13 @@ ngx_http_agntkey_stream_send(ngx_http_agntkey_stream_t *stream,
     ngx_int_t  rc;
     ngx_str_t  bytes;
 
-    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
-        return NGX_ERROR;
+    rc = ngx_http_agntkey_resp_format(argv, argc, &bytes);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_agntkey_redis_send(stream->redis, &bytes, handler,
+                                         stream);
+        ngx_http_agntkey_resp_format_free(&bytes);
     }
-
-    rc = ngx_http_agntkey_redis_send(stream->redis, &bytes, handler, stream);
-
-    ngx_http_agntkey_resp_format_free(&bytes);
 
     if (rc != NGX_OK) {
         ngx_http_agntkey_redis_reset(stream->redis, "no memory");
@@ -205,6 +200,8 @@ ngx_http_agntkey_stream_change(void *data, ngx_uint_t up)
     if (up) {
         stream->pause = 0;
 
+        ngx_add_timer(&stream->timer, stream->patience);
+
         if (stream->tracking) {
             ngx_http_agntkey_stream_hello(stream);
 
@@ -215,12 +212,16 @@ ngx_http_agntkey_stream_change(void *data, ngx_uint_t up)
         return;
     }
 
-    if (++stream->failures == NGX_HTTP_AGNTKEY_STREAM_FAILURES) {
+    if (++stream->failures >= NGX_HTTP_AGNTKEY_STREAM_FAILURES) {
         stream->handlers.unable(stream->data,
                                 "no connection for invalidations", NULL);
     }
 
     stream->handlers.down(stream->data);
+
+    if (stream->timer.timer_set) {
+        ngx_del_timer(&stream->timer);
+    }
 
     if (ngx_exiting) {
         return;
@@ -247,6 +248,11 @@ ngx_http_agntkey_stream_timer_handler(ngx_event_t *ev)
     ngx_http_agntkey_stream_t  *stream;
 
     stream = ev->data;
+
+    if (ngx_http_agntkey_redis_ready_now(stream->redis)) {
+        ngx_http_agntkey_redis_reset(stream->redis, "not set up in time");
+        return;
+    }
 
     ngx_http_agntkey_redis_connect(stream->redis);
 }
@@ -432,6 +438,11 @@ ngx_http_agntkey_stream_subscribed(ngx_http_agntkey_stream_t *stream)
     }
 
     stream->ready = 1;
+
+    if (stream->timer.timer_set) {
+        ngx_del_timer(&stream->timer);
+    }
+
     stream->handlers.ready(stream->data);
 }
 

@@ -69,10 +69,6 @@ ngx_http_agntkey_stream_t *ngx_http_agntkey_stream_create(
 
 void ngx_http_agntkey_stream_destroy(ngx_http_agntkey_stream_t *stream);
 
-/* The underlying client, to hear of the end of the worker. */
-ngx_http_agntkey_redis_t *ngx_http_agntkey_stream_redis(
-    ngx_http_agntkey_stream_t *stream);
-
 /* Is everything heard?  1 or 0. */
 ngx_uint_t ngx_http_agntkey_stream_ready(ngx_http_agntkey_stream_t *stream);
 

@@ -25,6 +25,13 @@ static uint32_t ngx_http_agntkey_token_crc32(u_char *p, size_t len);
 static ngx_int_t ngx_http_agntkey_token_random(u_char *p, size_t len);
 
 
+static ngx_inline ngx_uint_t
+ngx_http_agntkey_token_is_alnum(u_char c)
+{
+    return (u_char) (c - '0') < 10 || (u_char) ((c | 0x20) - 'a') < 26;
+}
+
+
 /* one for each process, and a worker has one thread */
 
 static EVP_MD      *ngx_http_agntkey_md;
@@ -78,12 +85,9 @@ ngx_http_agntkey_token_done(void)
 
 
 ngx_http_agntkey_token_e
-ngx_http_agntkey_token_parse(ngx_str_t *prefix, ngx_str_t *text, ngx_str_t *id)
+ngx_http_agntkey_token_outline(ngx_str_t *prefix, ngx_str_t *text,
+    ngx_str_t *id)
 {
-    size_t     i, body;
-    u_char    *tail, check[NGX_HTTP_AGNTKEY_CHECK_LEN];
-    uint32_t   crc;
-
     if (text->len <= prefix->len
         || ngx_memcmp(text->data, prefix->data, prefix->len) != 0
         || text->data[prefix->len] != '_')
@@ -95,10 +99,30 @@ ngx_http_agntkey_token_parse(ngx_str_t *prefix, ngx_str_t *text, ngx_str_t *id)
         return NGX_HTTP_AGNTKEY_TOKEN_LENGTH;
     }
 
-    tail = text->data + prefix->len + 1;
+    id->len = NGX_HTTP_AGNTKEY_ID_LEN;
+    id->data = text->data + prefix->len + 1;
+
+    return NGX_HTTP_AGNTKEY_TOKEN_OK;
+}
+
+
+ngx_http_agntkey_token_e
+ngx_http_agntkey_token_parse(ngx_str_t *prefix, ngx_str_t *text, ngx_str_t *id)
+{
+    size_t                     i, body;
+    u_char                     check[NGX_HTTP_AGNTKEY_CHECK_LEN];
+    uint32_t                   crc;
+    ngx_str_t                  tail;
+    ngx_http_agntkey_token_e   rc;
+
+    rc = ngx_http_agntkey_token_outline(prefix, text, &tail);
+
+    if (rc != NGX_HTTP_AGNTKEY_TOKEN_OK) {
+        return rc;
+    }
 
     for (i = 0; i < NGX_HTTP_AGNTKEY_TAIL_LEN; i++) {
-        if (!ngx_http_agntkey_token_alnum(tail[i])) {
+        if (!ngx_http_agntkey_token_is_alnum(tail.data[i])) {
             return NGX_HTTP_AGNTKEY_TOKEN_ALPHABET;
         }
     }
@@ -113,8 +137,7 @@ ngx_http_agntkey_token_parse(ngx_str_t *prefix, ngx_str_t *text, ngx_str_t *id)
         return NGX_HTTP_AGNTKEY_TOKEN_CHECK;
     }
 
-    id->len = NGX_HTTP_AGNTKEY_ID_LEN;
-    id->data = tail;
+    *id = tail;
 
     return NGX_HTTP_AGNTKEY_TOKEN_OK;
 }
@@ -276,6 +299,5 @@ ngx_http_agntkey_token_crc32(u_char *p, size_t len)
 ngx_uint_t
 ngx_http_agntkey_token_alnum(u_char c)
 {
-    return (c >= '0' && c <= '9')
-           || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+    return ngx_http_agntkey_token_is_alnum(c);
 }

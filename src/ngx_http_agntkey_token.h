@@ -67,6 +67,13 @@ ngx_http_agntkey_token_e ngx_http_agntkey_token_parse(ngx_str_t *prefix,
     ngx_str_t *text, ngx_str_t *id);
 
 /*
+ * The same by prefix and length alone, which is enough to know where the id
+ * would be: NGX_HTTP_AGNTKEY_TOKEN_OK, _PREFIX or _LENGTH.
+ */
+ngx_http_agntkey_token_e ngx_http_agntkey_token_outline(ngx_str_t *prefix,
+    ngx_str_t *text, ngx_str_t *id);
+
+/*
  * SHA-256 of the text into digest[NGX_HTTP_AGNTKEY_DIGEST_LEN].  OpenSSL
  * wipes the block it hashed (OPENSSL_cleanse() in SHA256_Final()), so no copy
  * of the key stays behind.  Returns NGX_OK or NGX_ERROR.

@@ -159,10 +159,17 @@ ngx_http_agntkey_usage_note(ngx_http_agntkey_usage_t *usage, u_char *id,
 static uint16_t *
 ngx_http_agntkey_usage_find(ngx_http_agntkey_usage_t *usage, u_char *id)
 {
+    uint32_t   hash;
     uint16_t  *place;
 
-    place = &usage->buckets[ngx_crc32_short(id, NGX_HTTP_AGNTKEY_ID_LEN)
-                            % NGX_HTTP_AGNTKEY_USAGE_KEYS];
+    /* these are keys that Redis has, whose last digits are random */
+
+    ngx_memcpy(&hash, id + NGX_HTTP_AGNTKEY_ID_LEN - sizeof(uint32_t),
+               sizeof(uint32_t));
+
+    hash *= 2654435761u;
+
+    place = &usage->buckets[(hash >> 16) % NGX_HTTP_AGNTKEY_USAGE_KEYS];
 
     while (*place != NGX_HTTP_AGNTKEY_USAGE_NONE
            && ngx_memcmp(usage->uses[*place].id, id, NGX_HTTP_AGNTKEY_ID_LEN)

@@ -119,6 +119,8 @@ static ngx_uint_t ngx_http_agntkey_watch_is_canary(
 static void ngx_http_agntkey_watch_prove(ngx_http_agntkey_watch_t *watch);
 static void ngx_http_agntkey_watch_prove_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_watch_refused(ngx_http_agntkey_watch_t *watch,
+    ngx_http_agntkey_reply_t *reply);
 static void ngx_http_agntkey_watch_proved(ngx_http_agntkey_watch_t *watch,
     uint64_t proof);
 
@@ -149,12 +151,12 @@ static ngx_str_t  ngx_http_agntkey_watch_lua_canary = ngx_string(
 static ngx_str_t  ngx_http_agntkey_watch_lua_prove = ngx_string(
     "local t=redis.call('TIME') "
     "local now=t[1]*1000+math.floor(t[2]/1000) "
+    "local id=string.match(redis.call('INFO','replication'),"
+    "'master_replid:(%x+)') "
     "redis.call('ZADD',KEYS[1],string.format('%.0f',now+ARGV[2]),ARGV[1]) "
-    "local run=string.match(redis.call('INFO','server'),'run_id:(%x+)') "
     "local old=redis.call('GET',KEYS[2]) "
-    "if not old then redis.call('SET',KEYS[2],run..' 0') "
-    "elseif string.match(old,'^%x+')~=run then "
-    "redis.call('SET',KEYS[2],run..string.format(' %.0f',now)) end "
+    "if not old or string.match(old,'^%x+')~=id then "
+    "redis.call('SET',KEYS[2],id..string.format(' %.0f',now)) end "
     "return redis.call('PUBLISH',ARGV[3],ARGV[4])"
 );
 
@@ -210,13 +212,8 @@ ngx_http_agntkey_watch_create(ngx_http_agntkey_server_t *conf,
     ngx_http_agntkey_redis_set_change(commands, ngx_http_agntkey_watch_change,
                                       watch);
 
-    /* whichever idles when the worker is told to end */
-
     ngx_http_agntkey_redis_add_ending(commands, ngx_http_agntkey_watch_ending,
                                       watch);
-    ngx_http_agntkey_redis_add_ending(
-                                  ngx_http_agntkey_stream_redis(watch->stream),
-                                  ngx_http_agntkey_watch_ending, watch);
 
     return watch;
 }
@@ -262,6 +259,15 @@ ngx_http_agntkey_watch_listen(ngx_http_agntkey_watch_t *watch,
     watch->barrier = barrier;
     watch->letter = letter;
     watch->said_data = data;
+}
+
+
+void
+ngx_http_agntkey_watch_doubt(ngx_http_agntkey_watch_t *watch)
+{
+    if (watch->lease == 0) {
+        ngx_http_agntkey_stream_reset(watch->stream, "nobody answers", 0);
+    }
 }
 
 
@@ -368,11 +374,18 @@ ngx_http_agntkey_watch_ready(void *data)
 
     watch->state = NGX_HTTP_AGNTKEY_WATCH_READY;
 
-    if (!watch->ending
-        && ngx_http_agntkey_redis_ready_now(watch->commands))
-    {
-        ngx_http_agntkey_watch_canary(watch);
+    if (watch->ending) {
+        return;
     }
+
+    if (ngx_http_agntkey_redis_ready_now(watch->commands)) {
+        ngx_http_agntkey_watch_canary(watch);
+        return;
+    }
+
+    /* one that was lost while it idled waits for a command otherwise */
+
+    ngx_http_agntkey_redis_connect(watch->commands);
 }
 
 
@@ -432,7 +445,8 @@ ngx_http_agntkey_watch_change(void *data, ngx_uint_t up)
 
 /*
  * From now on every request asks Redis, so that nobody has to wait for the
- * lease of a worker that is about to be gone.
+ * lease of a worker that is about to be gone.  One that is busy just now goes
+ * on as before, and takes its lease back at the very end.
  */
 
 static void
@@ -572,10 +586,8 @@ ngx_http_agntkey_watch_canary_handler(void *data, ngx_http_agntkey_redis_e rc,
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         && watch->state == NGX_HTTP_AGNTKEY_WATCH_CANARY)
     {
-        ngx_http_agntkey_watch_unable(watch, "Redis takes no writes", reply);
-
         watch->state = NGX_HTTP_AGNTKEY_WATCH_READY;
-        ngx_http_agntkey_watch_arm(watch, NGX_HTTP_AGNTKEY_WATCH_PAUSE);
+        ngx_http_agntkey_watch_refused(watch, reply);
     }
 
     ngx_http_agntkey_resp_free(reply);
@@ -654,13 +666,37 @@ ngx_http_agntkey_watch_prove_handler(void *data, ngx_http_agntkey_redis_e rc,
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         && watch->state >= NGX_HTTP_AGNTKEY_WATCH_PROOF)
     {
-        /* the lease runs out, and the next turn of the timer tries again */
+        /* the lease runs out, and the timer tries again */
 
         watch->proof = 0;
-        ngx_http_agntkey_watch_unable(watch, "Redis grants no lease", reply);
+        ngx_http_agntkey_watch_refused(watch, reply);
     }
 
     ngx_http_agntkey_resp_free(reply);
+}
+
+
+/*
+ * Redis takes no writes, for a while or by its rules.  One that has become a
+ * replica since is no place to read from either: its name may lead elsewhere
+ * by now.
+ */
+
+static void
+ngx_http_agntkey_watch_refused(ngx_http_agntkey_watch_t *watch,
+    ngx_http_agntkey_reply_t *reply)
+{
+    ngx_http_agntkey_watch_unable(watch, "Redis grants no lease", reply);
+
+    ngx_http_agntkey_watch_arm(watch,
+                               ngx_min(watch->lease,
+                                       NGX_HTTP_AGNTKEY_WATCH_PAUSE));
+
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
+        && ngx_strnstr(reply->str.data, "READONLY", reply->str.len))
+    {
+        ngx_http_agntkey_redis_reset(watch->commands, "it is a replica");
+    }
 }
 
 
@@ -774,7 +810,7 @@ ngx_http_agntkey_watch_unable(void *data, const char *what,
     ngx_http_agntkey_watch_t  *watch = data;
 
     if (watch->lease == 0 || watch->troubled || watch->ending
-        || !ngx_http_agntkey_redis_ready_now(watch->commands))
+        || ngx_http_agntkey_redis_away(watch->commands))
     {
         return;
     }
@@ -782,7 +818,7 @@ ngx_http_agntkey_watch_unable(void *data, const char *what,
     watch->troubled = 1;
 
     if (reply == NULL) {
-        ngx_str_null(&text);
+        ngx_str_set(&text, "");
 
     } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
         ngx_http_agntkey_resp_error_text(reply, buf, &text);

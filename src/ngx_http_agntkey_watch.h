@@ -81,6 +81,12 @@ void ngx_http_agntkey_watch_listen(ngx_http_agntkey_watch_t *watch,
     ngx_http_agntkey_watch_said_pt barrier,
     ngx_http_agntkey_watch_said_pt letter, void *data);
 
+/*
+ * Nobody has answered a question.  Who holds leases would know by now if the
+ * stream were to blame; who only listens begins anew.
+ */
+void ngx_http_agntkey_watch_doubt(ngx_http_agntkey_watch_t *watch);
+
 /* Who this worker is, and the channel that it listens to. */
 u_char *ngx_http_agntkey_watch_worker(ngx_http_agntkey_watch_t *watch);
 ngx_str_t *ngx_http_agntkey_watch_channel(ngx_http_agntkey_watch_t *watch);

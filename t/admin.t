@@ -892,9 +892,11 @@ sub switching {
     is($before->{status}, 'active', 'switch - active at first');
 
     for my $try (1, 2) {
-        is_deeply(good("off $try", 200, 'PUT workspaces/switch',
-                       { status => 'disabled' }),
-                  { %$before, status => 'disabled' }, "off $try");
+        my $off = good("off $try", 200, 'PUT workspaces/switch',
+                       { status => 'disabled' });
+
+        is(ref delete $off->{receipt}, 'HASH', "off $try - a receipt");
+        is_deeply($off, { %$before, status => 'disabled' }, "off $try");
         fails("off $try - refused at the next request",
               '403 workspace_disabled', $key->{key});
         is(good("off $try", 200, 'GET workspaces/switch')->{status},

@@ -524,8 +524,9 @@ sub commands {
         sysread $sock, $text, 65536, length $text or die "redis left\n";
     }
 
-    # Ours come by the unix socket.
-    return map { uc } $text =~ /\[\d+ 127\.0\.0\.1:\d+\] "(\w+)"/g;
+    # Ours come by the unix socket; and a connection may be new.
+    return grep { !/^(?:PING|CLIENT)$/ }
+           map { uc } $text =~ /\[\d+ 127\.0\.0\.1:\d+\] "(\w+)"/g;
 }
 
 
