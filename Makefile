@@ -13,7 +13,7 @@ export BUILD_DIR NGINX_SRC PORT
 BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libjansson-dev \
                  libssl-dev libpcre2-dev zlib1g-dev
 RUN_PACKAGES   = redis-server curl perl
-TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace
+TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin
 
 NGINX = $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
 
@@ -37,6 +37,7 @@ help:
 	@echo 'make stop     stop what "make run" has left running'
 	@echo 'make test     install, build, and run every test'
 	@echo 'make unit     the unit tests of the pure files only'
+	@echo 'make model    verify the model of how caches are kept coherent'
 	@echo 'make floors   check that files include only what is below them'
 	@echo 'make deps     install what is missing for all of these'
 	@echo 'make clean    remove $$BUILD_DIR'
@@ -65,13 +66,18 @@ stop:
 
 
 .PHONY: test
-test: deps all unit floors
+test: deps all unit model floors
 	@$(PROVE) $(or $(T),t/*.t t/system/*.t)
 
 
 .PHONY: unit
 unit: all
 	@t/unit/run
+
+
+.PHONY: model
+model:
+	@t/model/run
 
 
 .PHONY: floors
