@@ -28,12 +28,12 @@
  *
  * Stalls, and losses that nobody sees.  Every step of a worker may come
  * arbitrarily late, or never. A worker that hangs, or is cut off, or whose
- * stream Redis has closed without his knowing, is one that does not read.
+ * stream Redis has closed without its knowing, is one that does not read.
  *
  * Time.  All leases are equally long, LEASE ticks. A tick is a LEASEth of a
  * lease, and clocks are equal; for clocks that are not, and that have finite
- * steps, there is a margin in the waiting. Any run of the real thing that breaks
- * the claim is a run of the model, even with LEASE 1: only one comparison of a
+ * steps, the waiting has a margin. Any run of the real thing that breaks the
+ * claim is a run of the model, even with LEASE 1: only one comparison of a
  * worker with its lease matters, that of the hit or join that breaks it. Let
  * the ticks fall so that one of them is at the moment from which that lease
  * counts; then this comparison comes out as in reality. The others, that a
@@ -44,18 +44,18 @@
  * forgets a member of the registry, and does not wait for it, once its worker
  * has lost a connection; and any member at the very end of its lease, where
  * Redis keeps it for one lease more. A stray renewal brings none back, the
- * revoker's clock starts when the barrier is carried out, and an acknowledgement
- * is there as soon as it is sent. With this, a worker that was killed and its
- * successor are a worker that has lost its connections.
+ * revoker's clock starts when the barrier is carried out, and an
+ * acknowledgement is there as soon as it is sent. With this, a worker that was
+ * killed and its successor are a worker that has lost its connections.
  *
  * Workers.  They meet only in the revoker, which waits for all of them. Take
  * out of a run all but the one that breaks the claim, and the answer comes no
  * later: so one is enough. Two are tried because this is easier to believe.
  *
- * What a rule makes meaningless.  The canary, the role and strayed nonces are in
- * the model only where the rule about them is not: a worker that has the rule
- * does nothing until the canary has come and the role is right, and nothing
- * because of a nonce that is not the one under way.
+ * What a rule makes void.  The canary, the role and strayed nonces are in the
+ * model only where the rule about them is not: a worker that has the rule does
+ * nothing until the canary has come and the role is right, and nothing because
+ * of a nonce that is not the one under way.
  */
 
 #ifndef WORKERS
@@ -156,7 +156,7 @@ bool  deaf[WORKERS];
 #endif
 
 
-/* only a worker who does not compare takes a strayed nonce for his own */
+/* only a worker who does not compare takes a strayed nonce for its own */
 
 #ifdef STALE_NONCE
 bool  stray[WORKERS];           /* a lost connection had taken a renewal */
