@@ -48,6 +48,7 @@ typedef struct {
     ngx_str_t                     *names;
     ngx_uint_t                     nnames;
     ngx_uint_t                     more;
+    ngx_uint_t                     trips;      /* for its names */
 } ngx_http_agntkey_admin_t;
 
 

@@ -10,6 +10,12 @@
 #include "ngx_http_agntkey_query.h"
 
 
+/* in search of a name among others, PAGE_MAX members each */
+#define NGX_HTTP_AGNTKEY_ADMIN_TRIPS   100
+
+
+static ngx_int_t ngx_http_agntkey_admin_names_after(
+    ngx_http_agntkey_admin_t *a, ngx_str_t *after);
 static void ngx_http_agntkey_admin_names_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n);
@@ -76,9 +82,7 @@ ngx_http_agntkey_admin_workspaces(ngx_http_agntkey_admin_t *a)
                                     ngx_http_agntkey_admin_states_handler, a));
     }
 
-    return ngx_http_agntkey_admin_wait(a,
-               ngx_http_agntkey_registry_workspaces(a->redis, cursor, a->limit,
-                                     ngx_http_agntkey_admin_names_handler, a));
+    return ngx_http_agntkey_admin_names_after(a, cursor);
 }
 
 
@@ -116,6 +120,35 @@ ngx_http_agntkey_admin_workspace_set(ngx_http_agntkey_admin_t *a)
 }
 
 
+/* One trip; "after" is a member of the index, which may be no name of ours. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_names_after(ngx_http_agntkey_admin_t *a,
+    ngx_str_t *after)
+{
+    ngx_str_t  from;
+
+    ngx_str_set(&from, "-");
+
+    if (after->len) {
+        from.len = after->len + 1;
+        from.data = ngx_pnalloc(a->request->pool, from.len);
+        if (from.data == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        from.data[0] = '(';
+        ngx_memcpy(from.data + 1, after->data, after->len);
+    }
+
+    a->trips++;
+
+    return ngx_http_agntkey_admin_wait(a,
+               ngx_http_agntkey_registry_workspaces(a->redis, &from,
+                                     ngx_http_agntkey_admin_names_handler, a));
+}
+
+
 static void
 ngx_http_agntkey_admin_names_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
@@ -148,15 +181,13 @@ ngx_http_agntkey_admin_names(ngx_http_agntkey_admin_t *a,
         return ngx_http_agntkey_admin_odd(a);
     }
 
-    a->more = (reply->nelts > a->limit);
     a->nnames = 0;
-    a->names = ngx_palloc(a->request->pool,
-                          (a->limit + 1) * sizeof(ngx_str_t));
+    a->names = ngx_palloc(a->request->pool, a->limit * sizeof(ngx_str_t));
     if (a->names == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    for (i = 0; i < reply->nelts && i < a->limit; i++) {
+    for (i = 0; i < reply->nelts && a->nnames < a->limit; i++) {
 
         if (reply->elts[i]->type != NGX_HTTP_AGNTKEY_RESP_STRING
             || !ngx_http_agntkey_record_workspace_valid(&reply->elts[i]->str))
@@ -171,6 +202,23 @@ ngx_http_agntkey_admin_names(ngx_http_agntkey_admin_t *a,
         if (one->data == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
+    }
+
+    a->more = (i < reply->nelts || i > NGX_HTTP_AGNTKEY_PAGE_MAX);
+
+    if (a->nnames == 0 && a->more) {
+
+        /* none of these is a name, so none can be a cursor: go on here */
+
+        one = &reply->elts[i - 1]->str;
+
+        if (a->trips == NGX_HTTP_AGNTKEY_ADMIN_TRIPS
+            || reply->elts[i - 1]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
+        {
+            return ngx_http_agntkey_admin_odd(a);
+        }
+
+        return ngx_http_agntkey_admin_names_after(a, one);
     }
 
     if (a->nnames == 0) {

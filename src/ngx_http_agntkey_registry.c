@@ -396,28 +396,20 @@ ngx_http_agntkey_registry_list(ngx_http_agntkey_redis_t *redis,
 
 ngx_http_agntkey_call_t *
 ngx_http_agntkey_registry_workspaces(ngx_http_agntkey_redis_t *redis,
-    ngx_str_t *after, ngx_uint_t limit,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+    ngx_str_t *from, ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char     from[NGX_HTTP_AGNTKEY_RECORD_MAX], count[NGX_INT_T_LEN];
+    u_char     count[NGX_INT_T_LEN];
     ngx_str_t  argv[7];
 
     ngx_str_set(&argv[0], "ZRANGEBYLEX");
     ngx_str_set(&argv[1], "agntkey:workspaces");
-
-    if (after->len) {
-        argv[2].data = from;
-        argv[2].len = ngx_sprintf(from, "(%V", after) - from;
-
-    } else {
-        ngx_str_set(&argv[2], "-");
-    }
-
+    argv[2] = *from;
     ngx_str_set(&argv[3], "+");
     ngx_str_set(&argv[4], "LIMIT");
     ngx_str_set(&argv[5], "0");
     argv[6].data = count;
-    argv[6].len = ngx_sprintf(count, "%ui", limit + 1) - count;
+    argv[6].len = ngx_sprintf(count, "%d", NGX_HTTP_AGNTKEY_PAGE_MAX + 1)
+                  - count;
 
     return ngx_http_agntkey_call_one(redis, argv, 7, handler, data);
 }

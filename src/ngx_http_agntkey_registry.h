@@ -131,9 +131,13 @@ ngx_http_agntkey_call_t *ngx_http_agntkey_registry_list(
     ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_page_t *page,
     u_char *tag, ngx_http_agntkey_call_handler_pt handler, void *data);
 
-/* names after the one given, or from the first; up to limit + 1 of them */
+/*
+ * Members of the index of names, from the first ("-") or after one ("(" and
+ * the member), one more than a page may have.  Others may write there, so they
+ * need not be names.
+ */
 ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspaces(
-    ngx_http_agntkey_redis_t *redis, ngx_str_t *after, ngx_uint_t limit,
+    ngx_http_agntkey_redis_t *redis, ngx_str_t *from,
     ngx_http_agntkey_call_handler_pt handler, void *data);
 ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspace_states(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *names, ngx_uint_t n,

@@ -492,11 +492,36 @@ sub workspaces {
 sub foreign_names {
     redis_cmd('FLUSHALL');
     seed_workspace($_) for 'a' .. 'c';
-    redis_cmd('ZADD', 'agntkey:workspaces', 0, "!$_") for 100 .. 199;
-    redis_cmd('ZADD', 'agntkey:workspaces', 0, 'b b', 0, "\xff");
+    redis_cmd('ZADD', 'agntkey:workspaces', map { (0, "!$_") } 1000 .. 1500);
+    redis_cmd('ZADD', 'agntkey:workspaces', 0, 'b b', 0, "\xff",
+              0, 'a' . ' x' x 5000);
+    redis_cmd('ZADD', 'agntkey:workspaces', map { (0, "b $_") } 1000 .. 1500);
 
     same([all("workspaces?limit=$_", 'name')], ['a' .. 'c'],
-         "foreign names, limit $_") for 1, 50, 100;
+         "foreign names, limit $_") for 1, 2, 50, 100;
+
+    # As a page of its own, and the last one.
+    redis_cmd('ZADD', 'agntkey:workspaces', map { (0, "d $_") } 1000 .. 1099);
+    same([all("workspaces?limit=$_", 'name')], ['a' .. 'c'],
+         "foreign names at the end, limit $_") for 1, 3, 100;
+
+    # So many that a call gives up: that is said, and not taken for the end.
+    redis_cmd('EVAL', q{for i = 1, 12000 do
+                  redis.call('ZADD', KEYS[1], 0, '!' .. i) end}, 1,
+              'agntkey:workspaces');
+
+    my $res = http('GET /agntkey/workspaces', timeout => 30);
+
+    is($res->{code}, 500, 'too many of them - 500');
+    like($res->{body}, qr/"code":"internal"/, 'too many of them - a problem');
+    is(redis_commands_count('zrangebylex') > 100, 1,
+       'too many of them - after some search');
+    is(scalar log_lines(qr/Redis holds something odd/), 1,
+       'too many of them - a line in the log');
+    is(api('GET workspaces?cursor=a')->{data}[0]{name}, 'b',
+       'too many of them - others are found from where they are');
+
+    redis_cmd('FLUSHALL');
 }
 
 
@@ -734,7 +759,6 @@ GET /agntkey/workspaces
 Content-Type: application/json
 --- no_error_log
 [alert]
---- SKIP: a page of such names is taken for the last one
 
 
 
