@@ -187,9 +187,14 @@ ngx_http_agntkey_admin_route(ngx_http_agntkey_admin_t *a)
     rest.data = r->uri.data + ngx_min(clcf->name.len, r->uri.len);
     rest.len = r->uri.data + r->uri.len - rest.data;
 
-    if (rest.len && rest.data[0] == '/'
-        && clcf->name.data[clcf->name.len - 1] != '/')
-    {
+    if (rest.len && clcf->name.data[clcf->name.len - 1] != '/') {
+
+        /* "location /agntkey" also takes "/agntkeys" */
+
+        if (rest.data[0] != '/') {
+            return ngx_http_agntkey_admin_not_found(a);
+        }
+
         rest.data++;
         rest.len--;
     }

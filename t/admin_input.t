@@ -36,6 +36,12 @@ our $config = <<'_EOC_';
             agntkey_admin_token_file $TEST_NGINX_TEST_DIR/tokens;
         }
 
+        # Without a slash at its end.
+        location /bare {
+            agntkey_admin on;
+            agntkey_admin_token_file $TEST_NGINX_TEST_DIR/tokens;
+        }
+
         location /small/ {
             client_body_buffer_size 1k;
             agntkey_admin on;
@@ -756,6 +762,13 @@ sub paths {
                 for qw(GET POST DELETE);
         }
 
+        # A prefix that goes on is another one.
+        problem_is(api($_, undef, prefix => '/bare'), '404 not_found', undef,
+                   $_ =~ s{ }{ /bare}r)
+            for 'GET keys?workspace=acme', 'GET .keys?workspace=acme',
+                'GET ', 'GET /', 'GET openapi.json', "GET keys/$id",
+                'GET workspaces', 'GET -/workspaces', "GET s/keys/$id";
+
         for my $bad ('-a', '.a', 'a%20b', 'a' x 65, '%c3%a4', 'a:b') {
             problem_is(api('GET workspaces/' . $bad), '404 not_found', undef,
                        "a workspace $bad");
@@ -796,6 +809,9 @@ sub paths {
     }
 
     is(records(), '', 'nothing has come into being');
+
+    is(api("GET $_", undef, prefix => '/bare')->{code}, 200, "GET /bare$_")
+        for '/openapi.json', '/workspaces', '/keys?workspace=acme';
 }
 
 
