@@ -91,18 +91,23 @@ static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
     "return {'ok',row(KEYS[1],id)}"
 );
 
+/* What is as it is to be is left alone: no write, and nothing to tell of. */
+
 static ngx_str_t  ngx_http_agntkey_lua_change = ngx_string(
     NGX_HTTP_AGNTKEY_LUA
     "local r=row(KEYS[1],id) if not r then return false end "
     "local what={} "
-    "local function set(flag,value,field) "
+    "local function set(flag,value,field,old) "
     "if flag=='0' then return end "
+    "if flag=='2' then value=false end "
+    "if value==old then return end "
     "what[#what+1]=field "
-    "if flag=='1' then call('HSET',KEYS[1],field,value) "
+    "if value then call('HSET',KEYS[1],field,value) "
     "else call('HDEL',KEYS[1],field) end end "
-    "set(ARGV[5],ARGV[6],'name') "
-    "set(ARGV[7],ARGV[8],'scopes') "
-    "set(ARGV[9],ARGV[10],'expires_at') "
+    "set(ARGV[5],ARGV[6],'name',r[4]) "
+    "set(ARGV[7],ARGV[8],'scopes',r[5] or '') "
+    "set(ARGV[9],ARGV[10],'expires_at',r[7]) "
+    "if #what==0 then return r end "
     "audit(r[3],'action','changed','id',id,'what',table.concat(what,' '),"
     "'at',now()) "
     "return row(KEYS[1],id)"

@@ -264,7 +264,7 @@ sub everything {
     );
 
     return join "\n", map { $_, flat($read{redis_cmd('TYPE', $_)}->($_)) }
-                      @{ redis_cmd('KEYS', '*') };
+                      sort @{ redis_cmd('KEYS', '*') };
 }
 
 
@@ -828,6 +828,28 @@ sub rotating {
     is(good('the old one', 200, "GET keys/$key->{id}")->{expires_at}, $at,
        'expiry first - the old one keeps it');
 
+    # The old one ends with the overlap or before: whichever comes first.
+    for my $overlap (0, 1, 59, 86400, 7775999, 7776000) {
+        for my $left (undef, 30, 86399, 86401, 7776000, 9999999) {
+            my $end = $left && redis_now() + $left * 1000;
+            my $title = "overlap $overlap, " . ($left // 'for ever')
+                        . ' left';
+
+            $key = create('rotate', $left ? (expires_at => iso($end)) : ());
+
+            my $res = api("POST keys/$key->{id}/rotate",
+                          { overlap_seconds => $overlap });
+            my $over = ms($res->{json}{created_at}) + $overlap * 1000;
+
+            is($res->{code}, 201, $title) or diag($res->{raw});
+            is($res->{json}{expires_at}, $key->{expires_at},
+               "$title - the new one has what was left");
+            is(hash(key_name($key->{id}))->{expires_at},
+               !$end || $over < $end ? $over : $end,
+               "$title - the old one ends in time");
+        }
+    }
+
     my $poor = good('poor name', 201, "POST keys/$new->{id}/rotate",
                     { name => 'test' });
     is(scalar @{ $poor->{warnings} }, 1, 'poor name - a warning');
@@ -936,10 +958,32 @@ sub audited {
     good('audit', 200, "PATCH keys/$id", { name => 'Changed' });
     push @want, { action => 'changed', id => $id, what => 'name' };
 
-    good('audit', 200, "PATCH keys/$id", { expires_at => undef,
-                                           scopes => [], name => 'All' });
+    my $later = '2101-01-01T00:00:00.000Z';
+
+    good('audit', 200, "PATCH keys/$id", { expires_at => $later,
+                                           scopes => ['a'], name => 'All' });
     push @want, { action => 'changed', id => $id,
                   what => 'name scopes expires_at' };
+
+    # What is as it was is not told again.
+    my $before = everything();
+
+    good('audit, no change', 200, "PATCH keys/$id", $_)
+        for { name => 'All' }, { scopes => ['a'] }, { expires_at => $later },
+            { expires_at => '2101-01-01T02:00:00+02:00' },
+            { expires_at => $later, scopes => ['a'], name => 'All' };
+    is(everything(), $before, 'audit - no change is no write');
+
+    # Of several members, those that are others now.
+    good('audit', 200, "PATCH keys/$id", { name => 'All', scopes => [],
+                                           expires_at => undef });
+    push @want, { action => 'changed', id => $id,
+                  what => 'scopes expires_at' };
+
+    $before = everything();
+    good('audit, no change', 200, "PATCH keys/$id", $_)
+        for { scopes => [] }, { expires_at => undef };
+    is(everything(), $before, 'audit - nor is nothing by nothing');
 
     my $new = good('audit', 201, "POST keys/$id/rotate");
     push @want, { action => 'rotated', id => $id, new => $new->{id} };
@@ -971,8 +1015,8 @@ sub audited {
         or diag($utf8->encode(\@got));
     ok(!(grep { !/^\d{13}\z/ } @at), 'audit - times') or diag("@at");
     is($at[0], ms($key->{created_at}), 'audit - that of the key');
-    is($at[3], ms($new->{created_at}), 'audit - that of the new key');
-    is($at[4], ms(good('audit', 200, "GET keys/$id")->{revoked_at}),
+    is($at[4], ms($new->{created_at}), 'audit - that of the new key');
+    is($at[5], ms(good('audit', 200, "GET keys/$id")->{revoked_at}),
        'audit - that of the revocation');
 
     # Where no token is asked for, nobody is named, whatever is sent.
