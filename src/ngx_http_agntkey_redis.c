@@ -727,9 +727,6 @@ ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
 {
     ngx_uint_t  i, n;
 
-    n = redis->nendings;
-    redis->nendings = 0;
-
     if (!ngx_queue_empty(&redis->commands) || redis->connection->error) {
         return 0;
     }
@@ -743,6 +740,9 @@ ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
 
         return 1;
     }
+
+    n = redis->nendings;
+    redis->nendings = 0;
 
     for (i = 0; i < n; i++) {
         redis->endings[i].handler(redis->endings[i].data);
@@ -905,6 +905,13 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
         ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST,
                                     "NOAUTH", 0);
         return NGX_ERROR;
+    }
+
+    if (ngx_exiting && redis->connection == c) {
+
+        /* it did not idle when idle connections were told to close */
+
+        (void) ngx_http_agntkey_redis_last_words(redis);
     }
 
     return NGX_OK;

@@ -185,9 +185,15 @@ ngx_http_agntkey_usage_find(ngx_http_agntkey_usage_t *usage, u_char *id)
 static void
 ngx_http_agntkey_usage_arm(ngx_http_agntkey_usage_t *usage)
 {
-    /* a worker that ends has no time to collect */
+    /* a worker that ends has no time to collect, but that much it has */
 
-    ngx_add_timer(&usage->timer, ngx_exiting ? 1 : usage->interval);
+    if (ngx_exiting) {
+        usage->timer.cancelable = 0;
+        ngx_add_timer(&usage->timer, 1);
+        return;
+    }
+
+    ngx_add_timer(&usage->timer, usage->interval);
 }
 
 
