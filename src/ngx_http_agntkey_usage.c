@@ -25,6 +25,7 @@ typedef struct {
     u_char                      nworkspace;
     unsigned                    dirty:1;      /* later than what was sent */
     unsigned                    sent:1;       /* a reply is to come */
+    unsigned                    refused:1;    /* by Redis, last time */
     uint16_t                    next;
 } ngx_http_agntkey_use_t;
 
@@ -40,7 +41,7 @@ struct ngx_http_agntkey_usage_s {
     ngx_event_t                 timer;
     ngx_uint_t                  dirty;        /* keys to be written */
     ngx_uint_t                  lost;         /* uses not noted */
-    unsigned                    failing:1;
+    ngx_uint_t                  refused;      /* keys that Redis refused */
 
     uint16_t                    free;
     uint16_t                    buckets[NGX_HTTP_AGNTKEY_USAGE_KEYS];
@@ -57,7 +58,7 @@ static void ngx_http_agntkey_usage_write(ngx_http_agntkey_usage_t *usage);
 static ngx_int_t ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use);
 static void ngx_http_agntkey_usage_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_usage_trouble(ngx_http_agntkey_usage_t *usage,
+static void ngx_http_agntkey_usage_trouble(ngx_http_agntkey_use_t *use,
     ngx_http_agntkey_reply_t *reply);
 static void ngx_http_agntkey_usage_forget(ngx_http_agntkey_use_t *use);
 
@@ -310,7 +311,10 @@ ngx_http_agntkey_usage_handler(void *data, ngx_http_agntkey_redis_e rc,
     if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
         && reply->type == NGX_HTTP_AGNTKEY_RESP_INTEGER)
     {
-        usage->failing = 0;
+        if (use->refused) {
+            use->refused = 0;
+            usage->refused--;
+        }
 
         if (usage->lost) {
             ngx_log_error(NGX_LOG_WARN, usage->log, 0,
@@ -326,7 +330,7 @@ ngx_http_agntkey_usage_handler(void *data, ngx_http_agntkey_redis_e rc,
     } else {
 
         if (rc == NGX_HTTP_AGNTKEY_REDIS_OK) {
-            ngx_http_agntkey_usage_trouble(usage, reply);
+            ngx_http_agntkey_usage_trouble(use, reply);
         }
 
         if (!use->dirty) {
@@ -343,20 +347,27 @@ ngx_http_agntkey_usage_handler(void *data, ngx_http_agntkey_redis_e rc,
 }
 
 
-/* once, until it has gone right again */
+/* once, until all that were refused have gone right again */
 
 static void
-ngx_http_agntkey_usage_trouble(ngx_http_agntkey_usage_t *usage,
+ngx_http_agntkey_usage_trouble(ngx_http_agntkey_use_t *use,
     ngx_http_agntkey_reply_t *reply)
 {
-    u_char     buf[128];
-    ngx_str_t  text;
+    u_char                     buf[128];
+    ngx_str_t                  text;
+    ngx_http_agntkey_usage_t  *usage;
 
-    if (usage->failing) {
+    usage = use->usage;
+
+    if (use->refused) {
         return;
     }
 
-    usage->failing = 1;
+    use->refused = 1;
+
+    if (usage->refused++) {
+        return;
+    }
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
         ngx_http_agntkey_resp_error_text(reply, buf, &text);

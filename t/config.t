@@ -135,6 +135,7 @@ my %everywhere = (
 );
 
 my %http_only = (
+    agntkey_last_used                     => '1s',
     agntkey_prefix                        => 'acme',
     agntkey_redis                         => 'redis://127.0.0.1:1',
     agntkey_redis_password_file           => $good_file,
@@ -317,6 +318,19 @@ sub times {
         good('http', "$name $_;")
             for '1ms', '1', '60s', '60000ms', '1m', '500ms', '"1s 500ms"';
     }
+}
+
+
+sub last_used {
+    bad('http', "agntkey_last_used $_;", qr/"off" or between 1ms and 1h/)
+        for '0', '0s', '0ms', '61m', '3601s', '3600001ms', '2h', '1d';
+    bad('http', "agntkey_last_used $_;", qr/invalid value/)
+        for 'a', '""', '-1', '1x', '1.5s', '1s1s', 's', 'on', 'of', 'OFF',
+            'offf', '99999999999999999999s', '$arg_a';
+    bad('http', "agntkey_last_used $_->[0]; agntkey_last_used $_->[1];",
+        qr/is duplicate/) for ['off', '1s'], ['1s', 'off'], ['off', 'off'];
+    good('http', "agntkey_last_used $_;")
+        for 'off', '1ms', '1', '1s', '60m', '1h', '3600s', '"1m 30s"';
 }
 
 
@@ -641,6 +655,17 @@ GET /
     agntkey on;
 --- init
 ::times();
+--- request
+GET /
+--- error_code: 401
+
+
+
+=== how often last use is written is a time, or "off"
+--- config
+    agntkey on;
+--- init
+::last_used();
 --- request
 GET /
 --- error_code: 401
