@@ -9,22 +9,34 @@
 
 
 typedef struct {
-    ngx_uint_t    status;
+    const char   *code;
     const char   *title;
 } ngx_http_agntkey_title_t;
 
 
+/* a title belongs to the type (RFC 9457, section 3.1.4), so to the code */
+
 static ngx_http_agntkey_title_t  ngx_http_agntkey_titles[] = {
-    { NGX_HTTP_BAD_REQUEST, "Bad request" },
-    { NGX_HTTP_UNAUTHORIZED, "Not authorized" },
-    { NGX_HTTP_FORBIDDEN, "Forbidden" },
-    { NGX_HTTP_NOT_FOUND, "Not found" },
-    { NGX_HTTP_NOT_ALLOWED, "Method not allowed" },
-    { NGX_HTTP_CONFLICT, "Conflict" },
-    { NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, "Body too large" },
-    { NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, "Unsupported media type" },
-    { NGX_HTTP_SERVICE_UNAVAILABLE, "Key store unavailable" },
-    { 0, "Internal error" }
+    { "invalid_json", "Invalid JSON" },
+    { "unknown_member", "Unknown member" },
+    { "missing_member", "Missing member" },
+    { "invalid_member", "Invalid member" },
+    { "invalid_query", "Invalid query" },
+    { "invalid_cursor", "Invalid cursor" },
+    { "invalid_idempotency_key", "Invalid Idempotency-Key" },
+    { "token_missing", "No admin token" },
+    { "token_unknown", "Unknown admin token" },
+    { "workspace_missing", "No workspace" },
+    { "not_found", "Not found" },
+    { "method_not_allowed", "Method not allowed" },
+    { "idempotency_conflict", "Already created" },
+    { "key_revoked", "Revoked key" },
+    { "key_expired", "Expired key" },
+    { "body_too_large", "Body too large" },
+    { "unsupported_media_type", "Unsupported media type" },
+    { "store_unavailable", "Store unavailable" },
+    { "store_unknown", "Outcome unknown" },
+    { NULL, "Internal error" }
 };
 
 
@@ -55,8 +67,8 @@ ngx_http_agntkey_answer_problem(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t                  soon = ngx_string("1");
     ngx_http_agntkey_title_t  *t;
 
-    for (t = ngx_http_agntkey_titles; t->status; t++) {
-        if (t->status == status) {
+    for (t = ngx_http_agntkey_titles; t->code; t++) {
+        if (ngx_strcmp(t->code, code) == 0) {
             break;
         }
     }
