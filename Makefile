@@ -13,7 +13,8 @@ export BUILD_DIR NGINX_SRC PORT
 BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libjansson-dev \
                  libssl-dev libpcre2-dev zlib1g-dev
 RUN_PACKAGES   = redis-server curl perl
-TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin
+TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
+                 $(if $(shell command -v npm),,npm)
 
 NGINX = $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
 
