@@ -1019,6 +1019,16 @@ sub audited {
     is($at[5], ms(good('audit', 200, "GET keys/$id")->{revoked_at}),
        'audit - that of the revocation');
 
+    # It has an end: Redis drops the oldest, by the hundred.
+    redis_cmd('EVAL', q{for i = 1, 12000 do
+                  redis.call('XADD', KEYS[1], '*', 'action', 'old') end}, 1,
+              tagged('audit', 'audit'));
+    good('audit, many', 200, "PATCH keys/$id", { name => 'The last one' });
+    @got = audit('audit');
+    cmp_ok(scalar @got, '>=', 10000, 'audit, many - the latest are kept');
+    cmp_ok(scalar @got, '<=', 10200, 'audit, many - and no more');
+    is($got[-1]{what}, 'name', 'audit, many - the last one');
+
     # Where no token is asked for, nobody is named, whatever is sent.
     api('POST keys', { workspace => 'open', name => 'Nightly report' },
         prefix => '/open/');
