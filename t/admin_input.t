@@ -27,7 +27,9 @@ print $out sha256_hex($token), "\n";
 close $out;
 
 our $http_config = <<'_EOC_';
-    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
+    agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT;
+    agntkey_redis_timeout 10s;
+    agntkey_cache off;
 _EOC_
 
 our $config = <<'_EOC_';
@@ -1067,6 +1069,84 @@ sub races {
 }
 
 
+# Good bodies, changed at random, the same way in each run.  What is taken for
+# good is so to another decoder, too; all else is refused in order.
+
+my $state = 1;
+
+sub roll {
+    $state = ($state * 1103515245 + 12345) & 0x7fffffff;
+    return ($state >> 8) % $_[0];
+}
+
+
+sub changed {
+    my ($text) = @_;
+    my @parts = ('"', '\\', '{', '}', '[', ']', ':', ',', 'null', 'true', '-',
+                 '1e9', '0', ' ', "\n", '\\u0000', '\\ud800', "\0", "\x01",
+                 "\xff", "\xc3", "\xc3\xa4", "\xed\xa0\x80", '"name":"a",',
+                 '"id":"a",', '[' x 40, 'x' x 120, chr roll(256));
+
+    for (0 .. roll(3)) {
+        my $at = roll(1 + length $text);
+        my $how = roll(4);
+
+        substr $text, $at, $how == 0 ? 0 : roll(4),
+               $how == 1 ? '' : $parts[roll(scalar @parts)] if $how < 3;
+        $text = substr $text, 0, $at if $how == 3 && roll(4) == 0;
+    }
+
+    return $text;
+}
+
+
+sub noise {
+    fresh();
+
+    my %calls = (
+        'PATCH keys/' . id_of('one') => '{"name":"CI/CD \u00e4\ud83d\udd11",'
+            . '"scopes":["a:b","c"],"expires_at":"2101-01-31T12:00:00.5Z"}',
+        'POST keys/' . id_of('one') . '/rotate'
+            => '{"overlap_seconds":60,"name":"Nightly \\"report\\""}',
+        'PUT workspaces/nobody' => '{"status":"disabled"}',
+    );
+    my %allowed = map { $_ => 1 } qw(name scopes expires_at overlap_seconds
+                                     status);
+    my $records = records();
+    my %seen;
+
+    for my $call (sort keys %calls) {
+        my @wrong;
+
+        is(api($call, $calls{$call})->{code}, 404, "$call: good as it is");
+
+        for (1 .. 700) {
+            my $body = changed($calls{$call});
+            my $res = api($call, $body);
+            my $is = "$res->{code} " . ($res->{json}{code} // '');
+            my $object = eval { $utf8->decode($body) };
+
+            $seen{$is}++;
+            next if $is =~ /^400[ ](?:invalid_json
+                                    |(?:invalid|unknown|missing)_member)$/x;
+            next if $is eq '404 not_found' && ref $object eq 'HASH'
+                    && !grep { !$allowed{$_} } keys %$object;
+            next if $is eq '404 not_found' && $body eq ''
+                    && $call =~ /rotate/;
+
+            push @wrong, "$is: $body" =~ s/[^ -~]/?/gr;
+        }
+
+        is(scalar @wrong, 0, "$call: no noise is taken for a body")
+            or diag(join "\n", @wrong);
+    }
+
+    cmp_ok($seen{$_} // 0, '>', 20, "noise - $_, now and then")
+        for '400 invalid_json', '400 invalid_member', '404 not_found';
+    is(records(), $records, 'noise - nothing has changed');
+}
+
+
 sub a_thousand {
     fresh();
 
@@ -1418,6 +1498,19 @@ GET /agntkey/keys
 --- config eval: $::config
 --- init
 ::races();
+--- request
+GET /agntkey/keys
+--- error_code: 401
+--- no_error_log
+[error]
+
+
+
+=== bodies changed at random
+--- http_config eval: $::http_config
+--- config eval: $::config
+--- init
+::noise();
 --- request
 GET /agntkey/keys
 --- error_code: 401
