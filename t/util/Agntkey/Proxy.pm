@@ -71,6 +71,12 @@ sub port { return $_[0]{port} }
 sub pause { return $_[0]->ask('pause ' . ($_[1] // 'both')) }
 sub resume { return $_[0]->ask('resume both') }
 
+# pause_one('down', 3), cut_one(3): one connection of those that there are,
+# by a number that may be too high; resume() ends this pause too.
+
+sub pause_one { return $_[0]->ask("pause $_[1] $_[2]") }
+sub cut_one { return $_[0]->ask("cut both $_[1]") }
+
 # Every connection is reset; with refuse() new ones are too, up to accept().
 
 sub cut { return $_[0]->ask('cut both') }
@@ -116,7 +122,8 @@ sub loop {
         my $read = IO::Select->new($self->{listen}, $self->{control});
 
         for my $side (values %{ $self->{pairs} }) {
-            $read->add($side->{sock}) if !$self->{paused}{ $side->{way} };
+            $read->add($side->{sock})
+                if !$self->{paused}{ $side->{way} } && !$side->{paused};
         }
 
         for my $sock ($read->can_read) {
@@ -187,15 +194,19 @@ sub obey {
     # The suite asks one thing at a time.
     sysread $self->{control}, my $text, 4096 or POSIX::_exit(0);
 
-    my ($name, $way) = split ' ', $text;
+    my ($name, $way, $number) = $text =~ /(\S+)/g;
     my @ways = $way eq 'both' ? qw(up down) : $way;
     my $count = keys(%{ $self->{pairs} }) / 2;
 
-    if ($name eq 'pause') {
+    if (defined $number) {
+        $self->obey_one($name, $number, @ways) if $count;
+
+    } elsif ($name eq 'pause') {
         $self->{paused}{$_} = 1 for @ways;
 
     } elsif ($name eq 'resume') {
         $self->{paused} = {};
+        delete $_->{paused} for values %{ $self->{pairs} };
 
     } elsif ($name eq 'accept') {
         $self->{refuse} = 0;
@@ -207,6 +218,23 @@ sub obey {
     }
 
     syswrite $self->{control}, "$count\n";
+}
+
+
+sub obey_one {
+    my ($self, $name, $number, @ways) = @_;
+    my $pairs = $self->{pairs};
+    my @up = grep { $pairs->{$_}{way} eq 'up' }
+             sort { $a <=> $b } keys %$pairs;
+    my $up = $up[$number % @up];
+    my %side = (up => $up, down => fileno $pairs->{$up}{to});
+
+    if ($name eq 'pause') {
+        $pairs->{ $side{$_} }{paused} = 1 for @ways;
+        return;
+    }
+
+    reset_sock($_->{sock}) for delete @{$pairs}{ values %side };
 }
 
 1;
