@@ -37,6 +37,7 @@ help:
 	@echo 'make run      install, build, start, and show the life of a key'
 	@echo 'make stop     stop what "make run" has left running'
 	@echo 'make test     install, build, and run every test'
+	@echo 'make random   the randomized run, RANDOM_SECONDS=n long (300)'
 	@echo 'make unit     the unit tests of the pure files only'
 	@echo 'make model    verify the model of how caches are kept coherent'
 	@echo 'make floors   check that files include only what is below them'
@@ -46,6 +47,7 @@ help:
 	@echo 'NGINX_SRC=dir   build for (and test with) that source tree of nginx'
 	@echo 'BUILD_DIR=dir   build there; default: build'
 	@echo 'PORT=n          where "make run" listens, on 127.0.0.1'
+	@echo 'RANDOM_SEED=n   the chances that a randomized run had before'
 	@echo 'T=t/scope.t     the suites that "make test" runs'
 
 
@@ -69,6 +71,13 @@ stop:
 .PHONY: test
 test: deps all unit model floors
 	@$(PROVE) $(or $(T),t/*.t t/system/*.t)
+
+
+# "make test" has a short one; this is for as long as one likes
+.PHONY: random
+random: deps all
+	@RANDOM_SECONDS=$(or $(RANDOM_SECONDS),300) \
+		RANDOM_SEED=$(RANDOM_SEED) $(PROVE) -v t/system/random.t
 
 
 .PHONY: unit

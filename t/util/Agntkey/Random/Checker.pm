@@ -1,0 +1,357 @@
+# Copyright (C) the agntkey authors
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Reads what a randomized run has logged (the lines are described in load.c,
+# Admins.pm and Faults.pm) and finds what must not be:
+#
+#   revoked    a request that began after a revocation had answered 200 was
+#              let in
+#   off        the same for a workspace that was switched off; until the next
+#              call began that was to switch it on
+#   never      a key that was never created was let in
+#   refused    a key was called bad (401) and nobody had begun to revoke it
+#   forbidden  its workspace was called disabled (403), and was not
+#   answer     an answer that is none of 200, 401, 403 and 503
+#   cache      let in, and neither as a HIT nor as a MISS
+#   receipt    it is not there, or its numbers cannot be true
+#   log        the log itself is wrong
+#
+# A worker may still know of a workspace that was off for as long as its lease
+# lasts: switching on does not wait for anybody.
+#
+# Nothing here depends on how fast anything was.
+
+package Agntkey::Random::Checker;
+
+use strict;
+use warnings;
+
+# What took_ms may exceed the time that the client has seen by: nginx reads
+# the clock once in a turn of its event loop.
+use constant SLACK_MS => 100;
+
+# Lines that are shown of each rule.
+use constant SHOWN => 8;
+
+
+# new(lease => seconds, cached => true if nginx remembers keys)
+
+sub new {
+    my ($class, %opt) = @_;
+
+    return bless {
+        %opt, lease_us => $opt{lease} * 1e6, wrong => {}, shown => {},
+        keys => { 0 => { never => 1 } }, workspaces => {}, stops => {},
+        codes => {}, cache => {}, pids => {}, calls => {}, faults => {},
+        took => [], revoke_us => [],
+        map { $_ => 0 } qw(requests after after_1ms after_10ms after_stop
+                           during_off acknowledged waited revoked),
+    }, $class;
+}
+
+
+# The calls and the faults come first, in any order.
+
+sub calls {
+    my ($self, @lines) = @_;
+
+    for (@lines) {
+        my ($type, @words) = split;
+
+        $type eq 'C' ? $self->created(@words)
+        : $type eq 'V' ? $self->key_revoked($_, @words)
+        : $type eq 'P' ? $self->switched($_, @words)
+        : $type eq 'E' ? $self->fault(@words)
+        : $self->wrong('log', $_);
+    }
+
+    $self->judge_calls;
+}
+
+
+# Then the requests, of which there may be many: a handle, or lines.
+
+sub requests {
+    my ($self, @in) = @_;
+
+    for my $in (@in) {
+        if (!ref $in) {
+            $self->request($in);
+            next;
+        }
+
+        while (my $line = <$in>) {
+            $self->request($line);
+        }
+    }
+}
+
+
+sub wrong {
+    my ($self, $rule, $line, $why) = @_;
+
+    chomp $line;
+    push @{ $self->{shown}{$rule} }, "$rule: $line" . ($why ? " ($why)" : '')
+        if $self->{wrong}{$rule}++ < SHOWN;
+}
+
+
+# How often which rule was broken, and the first few lines that did.
+
+sub violations { return %{ $_[0]{wrong} } }
+sub shown { return map { @$_ } values %{ $_[0]{shown} } }
+
+
+# --- calls
+
+sub created {
+    my ($self, $start, $end, $serial, $workspace, $code) = @_;
+
+    $self->{calls}{"create $code"}++;
+    $self->{keys}{$serial} = { workspace => $workspace } if $code == 201;
+}
+
+
+sub key_revoked {
+    my ($self, $line, $start, $end, $serial, $code, @receipt) = @_;
+    my $key = $self->{keys}{$serial} //= {};
+
+    $self->{calls}{"revoke $code"}++;
+    $key->{begun} = $start if !defined $key->{begun}
+                              || $start < $key->{begun};
+    return if $code != 200;
+
+    $self->{revoked}++;
+    $key->{revoked} = $end if !defined $key->{revoked}
+                              || $end < $key->{revoked};
+    push @{ $self->{revoke_us} }, $end - $start;
+    push @{ $self->{receipts_seen} }, [$line, $start, $end, 1, @receipt];
+}
+
+
+sub switched {
+    my ($self, $line, $start, $end, $workspace, $status, $code, @receipt)
+        = @_;
+
+    $self->{calls}{"$status $code"}++;
+    push @{ $self->{workspaces}{$workspace}{calls} },
+         [$start, $end, $status, $code];
+    push @{ $self->{receipts_seen} }, [$line, $start, $end, 0, @receipt]
+        if $code == 200;
+}
+
+
+sub fault {
+    my ($self, $start, $end, $kind, $pid) = @_;
+
+    $self->{faults}{$kind}++;
+    push @{ $self->{stops}{$pid} }, [$start, $end] if $kind eq 'stop';
+}
+
+
+sub judge_calls {
+    my ($self) = @_;
+
+    $self->judge_receipt(@$_)
+        for @{ delete $self->{receipts_seen} // [] };
+    $self->find_times_of($_) for values %{ $self->{workspaces} };
+}
+
+
+sub judge_receipt {
+    my ($self, $line, $start, $end, $must, @receipt) = @_;
+
+    if (@receipt == 1 && $receipt[0] eq '-') {
+        $self->wrong('receipt', $line, 'none')
+            if $must && $self->{cached};
+        return;
+    }
+
+    return $self->wrong('receipt', $line, 'not four counts')
+        if @receipt != 4 || grep { !/^\d+$/ } @receipt;
+
+    my ($workers, $acknowledged, $took) = @receipt;
+
+    $self->wrong('receipt', $line, 'more than there are')
+        if $acknowledged > $workers;
+
+    # A worker that was stopped in between knows an old time.
+    my $stopped = grep { $_->[0] <= $end && $_->[1] >= $start }
+                  map { @$_ } values %{ $self->{stops} };
+
+    $self->wrong('receipt', $line, 'longer than the call')
+        if !$stopped && $took > ($end - $start) / 1000 + SLACK_MS;
+
+    $self->{ $acknowledged < $workers ? 'waited' : 'acknowledged' }++;
+    push @{ $self->{took} }, $took;
+}
+
+
+# When it was off for certain, and when it may have been.
+
+sub find_times_of {
+    my ($self, $workspace) = @_;
+    my @calls = sort { $a->[0] <=> $b->[0] } @{ $workspace->{calls} };
+    my (@off, @maybe, $off, $maybe);
+
+    for my $call (@calls) {
+        my ($start, $end, $status, $code) = @$call;
+
+        if ($status eq 'disabled') {
+            $maybe //= $start;
+            $off //= $end if $code == 200;
+            next;
+        }
+
+        push @off, [$off, $start] if defined $off;
+        undef $off;
+
+        next if $code != 200 || !defined $maybe;
+
+        push @maybe, [$maybe, $end + $self->{lease_us}];
+        undef $maybe;
+    }
+
+    push @off, [$off, 9e18] if defined $off;
+    push @maybe, [$maybe, 9e18] if defined $maybe;
+
+    @{$workspace}{qw(off maybe)} = (\@off, \@maybe);
+}
+
+
+# The last of the times, which are in order, that began before then; what is
+# only possible may overlap with the one before, what is certain does not.
+
+sub time_before {
+    my ($times, $then) = @_;
+    my ($low, $high) = (0, scalar @{ $times // [] });
+
+    while ($low < $high) {
+        my $middle = int(($low + $high) / 2);
+
+        $times->[$middle][0] < $then ? ($low = $middle + 1)
+                                     : ($high = $middle);
+    }
+
+    return $low ? $times->[$low - 1] : undef;
+}
+
+
+# --- requests
+
+sub request {
+    my ($self, $line) = @_;
+    my ($type, $start, $end, $serial, $code, $cache, $pid) = split ' ', $line;
+
+    return $self->wrong('log', $line)
+        if !defined $pid || $type ne 'R' || $end < $start;
+
+    my $key = $self->{keys}{$serial};
+
+    return $self->wrong('log', $line, 'no such key')
+        if !$key || !$key->{never} && !defined $key->{workspace};
+
+    $self->{requests}++;
+    $self->{codes}{$code}++;
+
+    return if $code == 0;
+
+    $self->{cache}{$cache}++ if $code == 200;
+    $self->{pids}{$pid}++;
+
+    my $revoked = $key->{revoked};
+
+    if (defined $revoked && $start > $revoked) {
+        $self->{after}++;
+        $self->{after_10ms}++ if $start < $revoked + 10_000;
+        $self->{after_1ms}++ if $start < $revoked + 1_000;
+
+        # All that this worker may go by when it wakes up is the time.
+        $self->{after_stop}++
+            if $self->{stops}{$pid}
+               && grep { $_->[0] < $revoked && $start < $_->[1] }
+                  @{ $self->{stops}{$pid} };
+
+        $self->wrong('revoked', $line, 'began ' . ($start - $revoked)
+                                       . ' us after the answer')
+            if $code == 200;
+    }
+
+    my $workspace = $self->{workspaces}{ $key->{workspace} // '' };
+
+    if ($workspace) {
+        my $off = time_before($workspace->{off}, $start);
+
+        if ($off && $end < $off->[1]) {
+            $self->{during_off}++;
+            $self->wrong('off', $line, 'began ' . ($start - $off->[0])
+                                       . ' us after the answer')
+                if $code == 200;
+        }
+    }
+
+    if ($code == 200) {
+        $self->wrong('never', $line) if $key->{never};
+        $self->wrong('cache', $line)
+            if $self->{cached} && $cache ne 'HIT' && $cache ne 'MISS';
+
+    } elsif ($code == 401) {
+        $self->wrong('refused', $line)
+            if !$key->{never}
+               && (!defined $key->{begun} || $end < $key->{begun});
+
+    } elsif ($code == 403) {
+        my $maybe = time_before($workspace && $workspace->{maybe}, $end);
+
+        $self->wrong('forbidden', $line)
+            if !$maybe || $start > $maybe->[1];
+
+    } elsif ($code != 503) {
+        $self->wrong('answer', $line);
+    }
+}
+
+
+# --- what it was, in words
+
+sub report {
+    my ($self, $seconds) = @_;
+
+    my $rate = sub { sprintf '%d (%.1f/s)', $_[0], $_[0] / $seconds };
+    my $counts = sub {
+        my ($of) = @_;
+        return join ', ', map { "$_: $of->{$_}" } sort keys %$of;
+    };
+    my $spread = sub {
+        my @sorted = sort { $a <=> $b } @{ $_[0] };
+        return 'none' if !@sorted;
+        return join ', ', map {
+            sprintf '%s %.1f', $_->[0], $sorted[$#sorted * $_->[1]] / $_[1]
+        } ['median', 0.5], ['p90', 0.9], ['max', 1];
+    };
+
+    my $allowed = $self->{codes}{200} // 0;
+    my $hits = $self->{cache}{HIT} // 0;
+
+    return (
+        'requests: ' . $rate->($self->{requests})
+            . ', by code: ' . $counts->($self->{codes})
+            . ', by ' . keys(%{ $self->{pids} }) . ' workers',
+        'let in, by cache: ' . $counts->($self->{cache})
+            . sprintf(' (hits: %.1f%%)',
+                      $allowed ? 100 * $hits / $allowed : 0),
+        'begun after a revocation: ' . $self->{after} . ", within 10 ms: "
+            . "$self->{after_10ms}, within 1 ms: $self->{after_1ms}, "
+            . "of a worker that was stopped before: $self->{after_stop}; "
+            . "while a workspace was off: $self->{during_off}",
+        'calls: ' . $counts->($self->{calls}),
+        'revoked: ' . $rate->($self->{revoked}) . ', ms as clients see it: '
+            . $spread->($self->{revoke_us}, 1000),
+        "receipts: all acknowledged: $self->{acknowledged}, some leases "
+            . "waited for: $self->{waited}; took_ms: "
+            . $spread->($self->{took}, 1),
+        'faults: ' . $counts->($self->{faults}),
+    );
+}
+
+1;
