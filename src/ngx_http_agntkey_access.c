@@ -330,7 +330,10 @@ ngx_http_agntkey_access_keep(ngx_http_agntkey_ctx_t *ctx,
     p = ngx_cpymem(p, key->name.data, key->name.len);
 
     copy->scopes.data = p;
-    ngx_memcpy(p, key->scopes.data, key->scopes.len);
+
+    if (key->scopes.len) {
+        ngx_memcpy(p, key->scopes.data, key->scopes.len);
+    }
 
     ctx->key = copy;
 

@@ -20,6 +20,10 @@ ngx_http_agntkey_query_parse(ngx_str_t *args, const char **names,
         ngx_str_null(&values[i]);
     }
 
+    if (args->len == 0) {
+        return NGX_OK;
+    }
+
     p = args->data;
     last = p + args->len;
 

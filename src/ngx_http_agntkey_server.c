@@ -225,7 +225,10 @@ ngx_http_agntkey_server_add(ngx_conf_t *cf, ngx_http_agntkey_server_t *server,
     p = ngx_pnalloc(cf->pool, setup->len + bytes.len);
 
     if (p) {
-        ngx_memcpy(p, setup->data, setup->len);
+        if (setup->len) {
+            ngx_memcpy(p, setup->data, setup->len);
+        }
+
         ngx_memcpy(p + setup->len, bytes.data, bytes.len);
 
         setup->data = p;
