@@ -14,6 +14,7 @@ BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libjansson-dev \
                  libssl-dev libpcre2-dev zlib1g-dev
 RUN_PACKAGES   = redis-server curl perl
 TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
+                 clang llvm \
                  $(if $(shell command -v npm),,npm)
 
 NGINX = $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
@@ -40,6 +41,7 @@ help:
 	@echo 'make random   the randomized run, RANDOM_SECONDS=n long (300)'
 	@echo 'make unit     the unit tests of the pure files only'
 	@echo 'make model    verify the model of how caches are kept coherent'
+	@echo 'make fuzz     what reads input, with libFuzzer; FUZZ_SECONDS=3 each'
 	@echo 'make floors   check that files include only what is below them'
 	@echo 'make deps     install what is missing for all of these'
 	@echo 'make clean    remove $$BUILD_DIR'
@@ -69,7 +71,7 @@ stop:
 
 
 .PHONY: test
-test: deps all unit model floors
+test: deps all unit model fuzz floors
 	@$(PROVE) $(or $(T),t/*.t t/system/*.t)
 
 
@@ -88,6 +90,11 @@ unit: all
 .PHONY: model
 model:
 	@t/model/run
+
+
+.PHONY: fuzz
+fuzz: all
+	@t/fuzz/run
 
 
 .PHONY: floors

@@ -14,6 +14,8 @@
 
 
 static int64_t shim_number(u_char *p, size_t n, int base, int64_t max);
+static u_char *shim_vprintf(u_char *buf, u_char *last, const char *fmt,
+    va_list args);
 static void shim_crc32_table(void) __attribute__((constructor));
 
 
@@ -128,19 +130,78 @@ shim_crc32_table(void)
 }
 
 
-/* with formats that mean the same to C */
-
 u_char *
 ngx_sprintf(u_char *buf, const char *fmt, ...)
 {
-    int      n;
-    va_list  args;
+    u_char   *p;
+    va_list   args;
 
     va_start(args, fmt);
-    n = vsprintf((char *) buf, fmt, args);
+    p = shim_vprintf(buf, (u_char *) -1, fmt, args);
     va_end(args);
 
-    return buf + n;
+    return p;
+}
+
+
+u_char *
+ngx_snprintf(u_char *buf, size_t max, const char *fmt, ...)
+{
+    u_char   *p;
+    va_list   args;
+
+    va_start(args, fmt);
+    p = shim_vprintf(buf, buf + max, fmt, args);
+    va_end(args);
+
+    return p;
+}
+
+
+/* %s, %V and %0<width>d are all that is in use */
+
+static u_char *
+shim_vprintf(u_char *buf, u_char *last, const char *fmt, va_list args)
+{
+    char       number[32];
+    size_t     len;
+    ngx_str_t *s, text;
+
+    for ( /* void */ ; *fmt; fmt++) {
+
+        if (*fmt != '%') {
+            text.data = (u_char *) fmt;
+            text.len = 1;
+
+        } else if (fmt[1] == 's') {
+            text.data = va_arg(args, u_char *);
+            text.len = strlen((char *) text.data);
+            fmt++;
+
+        } else if (fmt[1] == 'V') {
+            s = va_arg(args, ngx_str_t *);
+            text = *s;
+            fmt++;
+
+        } else if (fmt[1] == '0' && fmt[3] == 'd') {
+            text.data = (u_char *) number;
+            text.len = sprintf(number, "%0*d", fmt[2] - '0',
+                               va_arg(args, int));
+            fmt += 3;
+
+        } else {
+            abort();
+        }
+
+        len = ngx_min((size_t) (last - buf), text.len);
+
+        if (len) {
+            memcpy(buf, text.data, len);
+            buf += len;
+        }
+    }
+
+    return buf;
 }
 
 
