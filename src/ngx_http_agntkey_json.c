@@ -23,6 +23,8 @@ typedef struct {
 } ngx_http_agntkey_member_t;
 
 
+static json_t *ngx_http_agntkey_json_load(ngx_str_t *text);
+static void *ngx_http_agntkey_json_alloc(size_t size);
 static ngx_int_t ngx_http_agntkey_json_say(ngx_pool_t *pool, char **detail,
     const char *format, const char *name);
 static ngx_int_t ngx_http_agntkey_json_member(ngx_pool_t *pool,
@@ -39,6 +41,11 @@ static json_t *ngx_http_agntkey_json_when(int64_t ms);
 static json_t *ngx_http_agntkey_json_words(ngx_str_t *words);
 static const char *ngx_http_agntkey_json_status(
     ngx_http_agntkey_record_t *record, int64_t now);
+
+
+/* of the body being read: who gives memory, and whether it was refused */
+static json_malloc_t  ngx_http_agntkey_json_malloc;
+static ngx_uint_t     ngx_http_agntkey_json_starved;
 
 
 static ngx_http_agntkey_member_t  ngx_http_agntkey_members[] = {
@@ -71,13 +78,16 @@ ngx_http_agntkey_json_read(ngx_pool_t *pool, ngx_str_t *text,
     json_t                     *root, *value;
     ngx_int_t                   rc;
     const char                 *name;
-    json_error_t                err;
     ngx_http_agntkey_member_t  *m;
 
     ngx_memzero(body, sizeof(ngx_http_agntkey_body_t));
 
-    root = json_loadb((char *) text->data, text->len, JSON_REJECT_DUPLICATES,
-                      &err);
+    root = ngx_http_agntkey_json_load(text);
+
+    if (root == NULL && ngx_http_agntkey_json_starved) {
+        return NGX_ERROR;
+    }
+
     if (root == NULL) {
         *code = "invalid_json";
         *detail = "The body is not a JSON text (RFC 8259) in UTF-8, or has "
@@ -139,6 +149,47 @@ done:
     json_decref(root);
 
     return rc;
+}
+
+
+/*
+ * jansson does not tell a text that is wrong from memory that ran out, so what
+ * it takes is watched meanwhile.
+ */
+
+static json_t *
+ngx_http_agntkey_json_load(ngx_str_t *text)
+{
+    json_t        *root;
+    json_free_t    free_fn;
+    json_error_t   err;
+
+    ngx_http_agntkey_json_starved = 0;
+
+    json_get_alloc_funcs(&ngx_http_agntkey_json_malloc, &free_fn);
+    json_set_alloc_funcs(ngx_http_agntkey_json_alloc, free_fn);
+
+    root = json_loadb((char *) text->data, text->len, JSON_REJECT_DUPLICATES,
+                      &err);
+
+    json_set_alloc_funcs(ngx_http_agntkey_json_malloc, free_fn);
+
+    return root;
+}
+
+
+static void *
+ngx_http_agntkey_json_alloc(size_t size)
+{
+    void  *p;
+
+    p = ngx_http_agntkey_json_malloc(size);
+
+    if (p == NULL) {
+        ngx_http_agntkey_json_starved = 1;
+    }
+
+    return p;
 }
 
 
