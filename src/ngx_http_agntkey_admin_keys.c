@@ -37,9 +37,9 @@ static void ngx_http_agntkey_admin_list_handler(void *data,
     ngx_uint_t n);
 static ngx_int_t ngx_http_agntkey_admin_page(ngx_http_agntkey_admin_t *a,
     ngx_http_agntkey_reply_t *reply);
-static ngx_http_agntkey_json_t *ngx_http_agntkey_admin_row(
-    ngx_http_agntkey_admin_t *a, ngx_str_t *id, ngx_http_agntkey_reply_t *row,
-    ngx_str_t *key);
+static ngx_int_t ngx_http_agntkey_admin_row(ngx_http_agntkey_admin_t *a,
+    ngx_str_t *id, ngx_http_agntkey_reply_t *row, ngx_str_t *key,
+    ngx_http_agntkey_json_t **object);
 static ngx_uint_t ngx_http_agntkey_admin_is_id(ngx_str_t *id);
 
 
@@ -411,7 +411,7 @@ static void
 ngx_http_agntkey_admin_row_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
 {
-    ngx_int_t                  answer;
+    ngx_int_t                  answer, rv;
     ngx_http_agntkey_json_t   *object;
     ngx_http_agntkey_admin_t  *a = data;
 
@@ -423,12 +423,19 @@ ngx_http_agntkey_admin_row_handler(void *data, ngx_http_agntkey_redis_e rc,
             answer = ngx_http_agntkey_admin_not_found(a);
 
         } else {
-            object = ngx_http_agntkey_admin_row(a, &a->segment, replies[0],
-                                                NULL);
-            answer = object
-                     ? ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
-                                                    object)
-                     : ngx_http_agntkey_admin_odd(a);
+            rv = ngx_http_agntkey_admin_row(a, &a->segment, replies[0], NULL,
+                                            &object);
+
+            if (rv == NGX_OK) {
+                answer = ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
+                                                      object);
+
+            } else if (rv == NGX_DECLINED) {
+                answer = ngx_http_agntkey_admin_odd(a);
+
+            } else {
+                answer = NGX_HTTP_INTERNAL_SERVER_ERROR;
+            }
         }
     }
 
@@ -572,6 +579,7 @@ ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
 {
     u_char                    *p;
     u_char                     zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
+    ngx_int_t                  rc;
     ngx_str_t                  blank, text, location, *name;
     ngx_pool_cleanup_t        *cln;
     ngx_http_request_t        *r;
@@ -584,9 +592,11 @@ ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
     blank.data = zeros;
     blank.len = a->key.len;
 
-    object = ngx_http_agntkey_admin_row(a, id, row, &blank);
-    if (object == NULL) {
-        return ngx_http_agntkey_admin_odd(a);
+    rc = ngx_http_agntkey_admin_row(a, id, row, &blank, &object);
+
+    if (rc != NGX_OK) {
+        return (rc == NGX_DECLINED) ? ngx_http_agntkey_admin_odd(a)
+                                    : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_str_t));
@@ -652,6 +662,7 @@ ngx_http_agntkey_admin_page(ngx_http_agntkey_admin_t *a,
     ngx_http_agntkey_reply_t *reply)
 {
     u_char                      buf[64];
+    ngx_int_t                   rc;
     ngx_str_t                   cursor;
     ngx_uint_t                  i;
     ngx_http_agntkey_json_t    *list, *object;
@@ -682,13 +693,17 @@ ngx_http_agntkey_admin_page(ngx_http_agntkey_admin_t *a,
             continue;
         }
 
-        object = ngx_http_agntkey_admin_row(a, &rows->elts[i]->str,
-                                            rows->elts[i + 1], NULL);
+        rc = ngx_http_agntkey_admin_row(a, &rows->elts[i]->str,
+                                        rows->elts[i + 1], NULL, &object);
 
         /* a record that makes no sense has been logged, and hides nobody */
 
-        if (object
-            && ngx_http_agntkey_json_append(list, object) != NGX_OK)
+        if (rc == NGX_DECLINED) {
+            continue;
+        }
+
+        if (rc != NGX_OK
+            || ngx_http_agntkey_json_append(list, object) != NGX_OK)
         {
             ngx_http_agntkey_json_drop(list);
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -710,11 +725,12 @@ ngx_http_agntkey_admin_page(ngx_http_agntkey_admin_t *a,
 }
 
 
-/* NULL for a row that makes no sense, which is logged, and without memory. */
+/* NGX_DECLINED: a row that makes no sense.  NGX_ERROR: no memory. */
 
-static ngx_http_agntkey_json_t *
+static ngx_int_t
 ngx_http_agntkey_admin_row(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
-    ngx_http_agntkey_reply_t *row, ngx_str_t *key)
+    ngx_http_agntkey_reply_t *row, ngx_str_t *key,
+    ngx_http_agntkey_json_t **object)
 {
     off_t                          used;
     ngx_str_t                      fields[NGX_HTTP_AGNTKEY_ROW];
@@ -726,7 +742,7 @@ ngx_http_agntkey_admin_row(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
         || row->nelts != NGX_HTTP_AGNTKEY_ROW
         || id->len != NGX_HTTP_AGNTKEY_ID_LEN)
     {
-        return NULL;
+        return NGX_DECLINED;
     }
 
     for (i = 0; i < NGX_HTTP_AGNTKEY_ROW; i++) {
@@ -745,7 +761,7 @@ ngx_http_agntkey_admin_row(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
                       "agntkey: the record of key \"%V\" in Redis "
                       "has a bad field \"%V\"",
                       id, &ngx_http_agntkey_record_fields[bad]);
-        return NULL;
+        return NGX_DECLINED;
     }
 
     amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
@@ -762,7 +778,9 @@ ngx_http_agntkey_admin_row(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
 
     shown.last_used_at = (used > 0) ? used : 0;
 
-    return ngx_http_agntkey_json_key(&shown, a->now, key);
+    *object = ngx_http_agntkey_json_key(&shown, a->now, key);
+
+    return *object ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -31,8 +31,9 @@ static void ngx_http_agntkey_admin_workspace_handler(void *data,
     ngx_uint_t n);
 static ngx_uint_t ngx_http_agntkey_admin_absent(
     ngx_http_agntkey_reply_t *reply);
-static ngx_http_agntkey_json_t *ngx_http_agntkey_admin_state(ngx_str_t *name,
-    ngx_http_agntkey_reply_t *reply, ngx_http_agntkey_reply_t *keys);
+static ngx_int_t ngx_http_agntkey_admin_state(ngx_str_t *name,
+    ngx_http_agntkey_reply_t *reply, ngx_http_agntkey_reply_t *keys,
+    ngx_http_agntkey_json_t **object);
 
 
 ngx_int_t
@@ -254,6 +255,7 @@ static ngx_int_t
 ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
     ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
 {
+    ngx_int_t                 rc;
     ngx_uint_t                i;
     ngx_http_agntkey_json_t  *list, *object;
 
@@ -264,13 +266,17 @@ ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
 
     for (i = 0; 2 * i + 1 < n; i++) {
 
-        object = ngx_http_agntkey_admin_state(&a->names[i], replies[2 * i],
-                                              replies[2 * i + 1]);
+        rc = ngx_http_agntkey_admin_state(&a->names[i], replies[2 * i],
+                                          replies[2 * i + 1], &object);
 
         /* a name whose first key was never made */
 
-        if (object
-            && ngx_http_agntkey_json_append(list, object) != NGX_OK)
+        if (rc == NGX_DECLINED) {
+            continue;
+        }
+
+        if (rc != NGX_OK
+            || ngx_http_agntkey_json_append(list, object) != NGX_OK)
         {
             ngx_http_agntkey_json_drop(list);
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -295,7 +301,7 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
     ngx_uint_t n)
 {
     u_char                     buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_int_t                  answer;
+    ngx_int_t                  answer, rv;
     ngx_str_t                  record;
     ngx_http_agntkey_json_t   *object;
     ngx_http_agntkey_reply_t  *reply;
@@ -308,28 +314,35 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
         reply = replies[0];
 
         if (n == 2) {
-            object = ngx_http_agntkey_admin_state(&a->segment, reply,
-                                                  replies[1]);
+            rv = ngx_http_agntkey_admin_state(&a->segment, reply, replies[1],
+                                              &object);
 
         } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY
                    && reply->nelts == 3)
         {
-            object = ngx_http_agntkey_admin_state(&a->segment, reply,
-                                                  reply->elts[2]);
+            rv = ngx_http_agntkey_admin_state(&a->segment, reply,
+                                              reply->elts[2], &object);
 
         } else {
+            rv = NGX_DECLINED;
             object = NULL;
         }
 
-        if (object && a->writes && !a->body.active
-            && ngx_http_agntkey_registry_workspace(buf, &record, &a->segment)
-               == NGX_OK)
-        {
-            ngx_http_agntkey_admin_confirm(a, &record, object);
-            return;
+        if (rv == NGX_OK && a->writes && !a->body.active) {
+            rv = ngx_http_agntkey_registry_workspace(buf, &record,
+                                                     &a->segment);
+            if (rv == NGX_OK) {
+                ngx_http_agntkey_admin_confirm(a, &record, object);
+                return;
+            }
+
+            ngx_http_agntkey_json_drop(object);
         }
 
-        if (object) {
+        if (rv == NGX_ERROR) {
+            answer = NGX_HTTP_INTERNAL_SERVER_ERROR;
+
+        } else if (rv == NGX_OK) {
             answer = ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
                                                   object);
 
@@ -366,11 +379,11 @@ ngx_http_agntkey_admin_absent(ngx_http_agntkey_reply_t *reply)
 }
 
 
-/* NULL when there is no such workspace, or no memory. */
+/* NGX_DECLINED: there is no such workspace.  NGX_ERROR: no memory. */
 
-static ngx_http_agntkey_json_t *
+static ngx_int_t
 ngx_http_agntkey_admin_state(ngx_str_t *name, ngx_http_agntkey_reply_t *reply,
-    ngx_http_agntkey_reply_t *keys)
+    ngx_http_agntkey_reply_t *keys, ngx_http_agntkey_json_t **object)
 {
     off_t                       created_at;
     ngx_uint_t                  active;
@@ -379,7 +392,7 @@ ngx_http_agntkey_admin_state(ngx_str_t *name, ngx_http_agntkey_reply_t *reply,
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts < 2
         || keys->type != NGX_HTTP_AGNTKEY_RESP_INTEGER)
     {
-        return NULL;
+        return NGX_DECLINED;
     }
 
     elts = reply->elts;
@@ -387,7 +400,7 @@ ngx_http_agntkey_admin_state(ngx_str_t *name, ngx_http_agntkey_reply_t *reply,
     if (elts[0]->type == NGX_HTTP_AGNTKEY_RESP_NIL
         && elts[1]->type == NGX_HTTP_AGNTKEY_RESP_NIL)
     {
-        return NULL;
+        return NGX_DECLINED;
     }
 
     active = (elts[0]->type == NGX_HTTP_AGNTKEY_RESP_STRING
@@ -401,7 +414,9 @@ ngx_http_agntkey_admin_state(ngx_str_t *name, ngx_http_agntkey_reply_t *reply,
         created_at = ngx_atoof(elts[1]->str.data, elts[1]->str.len);
     }
 
-    return ngx_http_agntkey_json_workspace(name, active,
-                                           created_at > 0 ? created_at : 0,
-                                           keys->integer);
+    *object = ngx_http_agntkey_json_workspace(name, active,
+                                              created_at > 0 ? created_at : 0,
+                                              keys->integer);
+
+    return *object ? NGX_OK : NGX_ERROR;
 }
