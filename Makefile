@@ -17,14 +17,14 @@ TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
                  clang llvm \
                  $(if $(shell command -v npm),,npm)
 
-NGINX = $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
+NGINX_BINARY ?= $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
 
 # the real Test::Nginx where it is installed, else what stands in for it
 HARNESS = $(shell perl -MTest::Nginx::Socket -e 1 2>/dev/null \
                   || echo '$(CURDIR)/t/lib')
 
 PROVE = PERL5LIB="$$PERL5LIB$${PERL5LIB:+:}$(HARNESS)" \
-        TEST_NGINX_BINARY=$(NGINX) prove
+        TEST_NGINX_BINARY=$(NGINX_BINARY) prove
 
 
 .PHONY: all
@@ -42,6 +42,7 @@ help:
 	@echo 'make unit     the unit tests of the pure files only'
 	@echo 'make model    verify the model of how caches are kept coherent'
 	@echo 'make fuzz     what reads input, with libFuzzer; FUZZ_SECONDS=3 each'
+	@echo 'make sanitize all suites on an nginx with ASan and UBSan'
 	@echo 'make floors   check that files include only what is below them'
 	@echo 'make deps     install what is missing for all of these'
 	@echo 'make clean    remove $$BUILD_DIR'
@@ -62,7 +63,7 @@ deps:
 run:
 	@tools/deps $(BUILD_PACKAGES) $(RUN_PACKAGES)
 	@tools/build
-	@NGINX_BINARY=$(NGINX) tools/run start
+	@NGINX_BINARY=$(NGINX_BINARY) tools/run start
 
 
 .PHONY: stop
@@ -71,7 +72,12 @@ stop:
 
 
 .PHONY: test
-test: deps all unit model fuzz floors
+test: deps all unit model fuzz floors suites
+
+
+# what is built already is tested, by the nginx named
+.PHONY: suites
+suites:
 	@$(PROVE) $(or $(T),t/*.t t/system/*.t)
 
 
@@ -80,6 +86,11 @@ test: deps all unit model fuzz floors
 random: deps all
 	@RANDOM_SECONDS=$(or $(RANDOM_SECONDS),300) \
 		RANDOM_SEED=$(RANDOM_SEED) $(PROVE) -v t/system/random.t
+
+
+.PHONY: sanitize
+sanitize: deps
+	@tools/sanitize $(T)
 
 
 .PHONY: unit

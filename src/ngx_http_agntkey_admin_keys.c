@@ -450,7 +450,7 @@ ngx_http_agntkey_admin_revoke_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
 {
     u_char                     buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_int_t                  answer;
+    ngx_int_t                  answer, rv;
     ngx_str_t                  record;
     ngx_http_agntkey_json_t   *object;
     ngx_http_agntkey_admin_t  *a = data;
@@ -463,15 +463,16 @@ ngx_http_agntkey_admin_revoke_handler(void *data, ngx_http_agntkey_redis_e rc,
             answer = ngx_http_agntkey_admin_not_found(a);
 
         } else {
-            object = ngx_http_agntkey_admin_row(a, &a->segment, replies[0],
-                                                NULL);
-            if (object) {
+            rv = ngx_http_agntkey_admin_row(a, &a->segment, replies[0], NULL,
+                                            &object);
+            if (rv == NGX_OK) {
                 ngx_http_agntkey_registry_key(buf, &record, a->segment.data);
                 ngx_http_agntkey_admin_confirm(a, &record, object);
                 return;
             }
 
-            answer = ngx_http_agntkey_admin_odd(a);
+            answer = (rv == NGX_DECLINED) ? ngx_http_agntkey_admin_odd(a)
+                                          : NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
     }
 
