@@ -16,6 +16,8 @@ RUN_PACKAGES   = redis-server curl perl
 TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
                  clang llvm \
                  $(if $(shell command -v npm),,npm)
+BENCH_PACKAGES = wrk valgrind libnginx-mod-http-lua lua-nginx-redis \
+                 lua-nginx-string
 
 NGINX_BINARY ?= $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
 
@@ -39,6 +41,7 @@ help:
 	@echo 'make stop     stop what "make run" has left running'
 	@echo 'make test     install, build, and run every test'
 	@echo 'make random   the randomized run, RANDOM_SECONDS=n long (300)'
+	@echo 'make bench    measure it beside what else one could use: 10 minutes'
 	@echo 'make unit     the unit tests of the pure files only'
 	@echo 'make model    verify the model of how caches are kept coherent'
 	@echo 'make fuzz     what reads input, with libFuzzer; FUZZ_SECONDS=3 each'
@@ -52,6 +55,7 @@ help:
 	@echo 'PORT=n          where "make run" listens, on 127.0.0.1'
 	@echo 'RANDOM_SEED=n   the chances that a randomized run had before'
 	@echo 'T=t/scope.t     the suites that "make test" runs'
+	@echo 'PARTS=compare   what "make bench" measures: see tools/bench'
 
 
 .PHONY: deps
@@ -91,6 +95,13 @@ random: deps all
 .PHONY: sanitize
 sanitize: deps
 	@tools/sanitize $(T)
+
+
+.PHONY: bench
+bench:
+	@tools/deps $(BUILD_PACKAGES) $(RUN_PACKAGES) $(BENCH_PACKAGES)
+	@tools/build
+	@NGINX_BINARY=$(NGINX_BINARY) tools/bench $(PARTS)
 
 
 .PHONY: unit
