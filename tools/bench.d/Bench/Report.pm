@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Figures, kept in a file of JSON, and tables made of them: for a terminal
-# and for docs/performance.md.
+# and for docs/performance.md. "a (b..c)" is the median, the least, the most.
 
 package Bench::Report;
 
@@ -23,6 +23,10 @@ my %tables = (
         heads => ['variant', 'requests/s', 'of no check', 'CPU, µs',
                   'p50, ms', 'p99, ms', 'Redis commands', 'instructions',
                   'worker busy'],
+        notes => "For one request: CPU of the worker with its system calls, "
+                 . "commands to Redis, and\ninstructions in user space. Where "
+                 . "the worker was not busy all the time, wrk, Redis or\n"
+                 . "somebody else was the limit: compare the CPU there.\n",
     },
     instructions => {
         title => 'User-space instructions for one request',
@@ -252,7 +256,7 @@ sub table {
         $text .= $line =~ s/ +$//r . "\n";
     }
 
-    return $text;
+    return $text . ($table->{notes} ? "\n$table->{notes}" : '');
 }
 
 
@@ -284,7 +288,7 @@ sub markdown {
               . '|' . '---|' x @{ $table->{heads} } . "\n";
         $text .= '| ' . join(' | ', @$_) . " |\n"
             for $table->{rows}->($self, $part);
-        $text .= "\n";
+        $text .= "\n" . ($table->{notes} ? "$table->{notes}\n" : '');
     }
 
     return $text;
