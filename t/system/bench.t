@@ -10,7 +10,7 @@ use warnings;
 use Test::More;
 
 my $binary = $ENV{TEST_NGINX_BINARY} || 'nginx';
-my ($modules) = qx{$binary -V 2>&1} =~ /--modules-path=(\S+)/;
+my ($modules) = (qx{$binary -V 2>&1} // '') =~ /--modules-path=(\S+)/;
 
 plan skip_all => 'the peers of the bench are not installed'
     if $binary =~ m{/} || !-e (($modules // '') . '/ngx_http_lua_module.so')

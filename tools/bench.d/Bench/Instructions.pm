@@ -12,9 +12,9 @@ use warnings;
 
 use Bench::Client;
 
-use constant WARM => 3000;      # LuaJIT has compiled what it will
-use constant SHORT => 300;
-use constant LONG => 900;
+use constant WARM => 2000;      # LuaJIT has compiled what it will
+use constant SHORT => 200;
+use constant LONG => 600;
 
 
 # count($setup, $variant, $times): as many counts.

@@ -12,14 +12,11 @@ use warnings;
 use Bench::Report;
 
 use constant {
-    WIDTH => 1120, LEFT => 330, RIGHT => 270, TOP => 118, ROW => 40,
+    WIDTH => 1120, LEFT => 340, RIGHT => 280, TOP => 118, ROW => 40,
     BAR => 24, GAP => 52, BOTTOM => 76,
 };
 
-my %colour = (
-    none => '#4b5563', peer => '#a8b3c2', agntkey => '#0f766e',
-    refusal => '#b45309', reference => '#a8b3c2',
-);
+my %colour = (none => '#4b5563', peer => '#a8b3c2', ours => '#0f766e');
 
 
 sub write {
@@ -68,11 +65,11 @@ sub svg {
 
     return $svg . text(40, $height - 42,
         "Bars: median of $s->{rounds} interleaved rounds; lines: least to "
-        . 'most. CPU is that of the nginx worker, system calls included; '
-        . 'what Redis and the', 'font-size="13" fill="#6b7280"')
-        . text(40, $height - 23, 'backend of auth_request use comes on top. '
-        . "Redis $m->{redis}, $m->{kernel}. Made by make bench.",
-               'font-size="13" fill="#6b7280"')
+        . 'most; %: of no check in the same round. CPU: of the worker, for '
+        . 'one request,', 'font-size="13" fill="#6b7280"')
+        . text(40, $height - 23, 'with its system calls; what Redis and the '
+        . "backend use comes on top. Redis $m->{redis}, $m->{kernel}. Made "
+        . 'by make bench.', 'font-size="13" fill="#6b7280"')
         . "</svg>\n";
 }
 
@@ -98,8 +95,8 @@ sub bar {
     my ($median, $min, $max) = map { $row->{rps}{$_} * $scale }
                                qw(median min max);
     my $ours = $row->{title} =~ /^agntkey/;
-    my $fill = $colour{ $row->{group} eq 'refusal' && !$ours
-                        ? 'reference' : $row->{group} };
+    my $fill = $colour{ $ours ? 'ours'
+                        : $row->{group} eq 'none' ? 'none' : 'peer' };
     my $middle = $y + BAR / 2;
     my $base = $middle + 5;
     my $line = sprintf '<path d="M%.1f %.1fH%.1fm0 -4v8M%.1f %.1fv8" '

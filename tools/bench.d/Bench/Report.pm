@@ -114,7 +114,7 @@ sub machine {
     return {
         cpu => $cpu // 'unknown', cores => $setup->{cores}{all},
         kernel => "$system $release $arch", nginx => $nginx,
-        redis => $redis,
+        redis => $redis, load => $setup->{load},
     };
 }
 
@@ -268,30 +268,58 @@ sub width {
 }
 
 
-# All that was measured, for docs/performance.md.
+# All that was measured.
 
 sub markdown {
     my ($self) = @_;
-    my $text = '';
+
+    return join '', map { "### $tables{$_}{title}\n\n"
+                          . $self->markdown_of($_) . "\n" }
+                    grep { $self->get($_) } @order;
+}
+
+
+sub markdown_of {
+    my ($self, $name) = @_;
+    my $part = $self->get($name);
+    my $table = $tables{$name};
+    my ($m, $s) = @{$part}{qw(machine settings)};
+    my $day = substr $part->{measured}, 0, 10;
+
+    my $text = "`make bench PARTS=$name`, $day: nginx $m->{nginx}, Redis "
+        . "$m->{redis},\n$m->{kernel}, $m->{cores} cores of $m->{cpu}, load "
+        . "before it $m->{load}.\nRuns of $s->{seconds} s, $s->{rounds} "
+        . "rounds in the comparison, $s->{connections} connections, "
+        . "$s->{hot} keys.\n\n";
+
+    $text .= '| ' . join(' | ', @{ $table->{heads} }) . " |\n"
+          . '|' . '---|' x @{ $table->{heads} } . "\n";
+    $text .= '| ' . join(' | ', @$_) . " |\n"
+        for $table->{rows}->($self, $part);
+
+    return $text . ($table->{notes} ? "\n$table->{notes}" : '');
+}
+
+
+# Puts each table between its comments, <!-- name --> and <!-- /name -->.
+
+sub refresh {
+    my ($self, $file) = @_;
+
+    open my $in, '<', $file or die "$file: $!\n";
+    my $text = do { local $/; <$in> };
 
     for my $name (grep { $self->get($_) } @order) {
-        my $part = $self->get($name);
-        my $table = $tables{$name};
-        my ($m, $s) = @{$part}{qw(machine settings)};
+        my $new = "<!-- $name -->\n" . $self->markdown_of($name)
+                  . "<!-- /$name -->\n";
 
-        $text .= "### $table->{title}\n\n"
-              . "Made by `tools/bench $name`, $part->{measured}: nginx "
-              . "$m->{nginx}, Redis $m->{redis}, $m->{kernel}, $m->{cpu}, "
-              . "$m->{cores} cores; $s->{seconds} s a run, $s->{rounds} "
-              . "rounds, $s->{connections} connections.\n\n";
-        $text .= '| ' . join(' | ', @{ $table->{heads} }) . " |\n"
-              . '|' . '---|' x @{ $table->{heads} } . "\n";
-        $text .= '| ' . join(' | ', @$_) . " |\n"
-            for $table->{rows}->($self, $part);
-        $text .= "\n" . ($table->{notes} ? "$table->{notes}\n" : '');
+        $text =~ s/^<!-- $name -->\n.*?^<!-- \/$name -->\n/$new/ms
+            or die "$file has no place for \"$name\"\n";
     }
 
-    return $text;
+    open my $out, '>', $file or die "$file: $!\n";
+    print $out $text;
+    close $out or die "$file: $!\n";
 }
 
 1;

@@ -192,6 +192,7 @@ sub note_load {
 
     open my $in, '<', '/proc/loadavg' or return;
     my ($load) = <$in> =~ /^(\S+)/;
+    $self->{load} = $load;
 
     push @{ $self->{notes} }, "the load is $load already: figures will be "
                               . 'worse than this machine can do'
