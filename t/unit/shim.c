@@ -21,6 +21,9 @@ static void shim_crc32_table(void) __attribute__((constructor));
 
 uint32_t  ngx_crc32_table256[256];
 
+/* the allocation that fails, counted down; 0: none does */
+ngx_uint_t  shim_alloc_fails;
+
 
 ngx_int_t
 ngx_atoi(u_char *line, size_t n)
@@ -214,4 +217,41 @@ ngx_gmtime(time_t t, ngx_tm_t *tp)
 
     tp->ngx_tm_mon++;
     tp->ngx_tm_year += 1900;
+}
+
+
+void *
+ngx_alloc(size_t size, ngx_log_t *log)
+{
+    if (shim_alloc_fails && --shim_alloc_fails == 0) {
+        return NULL;
+    }
+
+    return malloc(size);
+}
+
+
+void *
+ngx_calloc(size_t size, ngx_log_t *log)
+{
+    void  *p;
+
+    p = ngx_alloc(size, log);
+
+    return p ? memset(p, 0, size) : NULL;
+}
+
+
+/* any hash will do, and a poor one finds what relies on a good one */
+
+uint32_t
+ngx_murmur_hash2(u_char *data, size_t len)
+{
+    uint32_t  hash;
+
+    for (hash = 0; len; len--) {
+        hash += *data++;
+    }
+
+    return hash;
 }
