@@ -494,8 +494,9 @@ ngx_http_agntkey_stream_take(ngx_http_agntkey_stream_t *stream,
 
     channel = &elts[1]->str;
 
-    if (ngx_http_agntkey_stream_is(channel,
-                                   NGX_HTTP_AGNTKEY_STREAM_INVALIDATE))
+    if (stream->tracking
+        && ngx_http_agntkey_stream_is(channel,
+                                      NGX_HTTP_AGNTKEY_STREAM_INVALIDATE))
     {
         ngx_http_agntkey_stream_changed(stream, elts[2]);
         return NULL;
