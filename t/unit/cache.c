@@ -40,6 +40,10 @@ typedef struct {
 /* of the shim: the allocation that fails, counted down; 0: none does */
 extern ngx_uint_t  shim_alloc_fails;
 
+/* of all the workspaces here, whatever they are called */
+static u_char  test_tag[] = "tag0";
+
+
 static ngx_log_t  test_log;
 
 
@@ -81,7 +85,7 @@ test_home(ngx_http_agntkey_cache_t *cache, const char *text,
 
     name = tap_text(text);
 
-    home = ngx_http_agntkey_cache_workspace(cache, &name);
+    home = ngx_http_agntkey_cache_workspace(cache, test_tag, &name);
 
     if (home) {
         home->active = active ? 1 : 0;
@@ -171,7 +175,7 @@ test_forget_home(ngx_http_agntkey_cache_t *cache, const char *text)
 
     name = tap_text(text);
 
-    ngx_http_agntkey_cache_forget_workspace(cache, &name);
+    ngx_http_agntkey_cache_forget_workspace(cache, test_tag, &name);
 }
 
 
@@ -502,7 +506,7 @@ test_forgets(void)
     tap_case("what has been forgotten is counted for who asks meanwhile");
 
     name = tap_text("acme");
-    home = ngx_http_agntkey_cache_workspace(cache, &name);
+    home = ngx_http_agntkey_cache_workspace(cache, test_tag, &name);
     tap_int(home->epoch, 0, "not known");
     tap_int(home->changes, 1, "once so far");
     test_forget_home(cache, "acme");
@@ -525,7 +529,7 @@ test_refs(void)
     ngx_uint_t                     n;
     ngx_http_agntkey_cache_t      *cache;
     ngx_http_agntkey_entry_t      *entry;
-    ngx_http_agntkey_workspace_t  *home;
+    ngx_http_agntkey_workspace_t  *home, *other;
 
     tap_case("who refers to an entry may read it, whatever happens to it");
 
@@ -566,20 +570,23 @@ test_refs(void)
     tap_case("a workspace lives as long as somebody refers to it");
 
     name = tap_text("short");
-    home = ngx_http_agntkey_cache_workspace(cache, &name);
-    tap_ok(home == ngx_http_agntkey_cache_workspace(cache, &name),
+    home = ngx_http_agntkey_cache_workspace(cache, test_tag, &name);
+    tap_ok(home == ngx_http_agntkey_cache_workspace(cache, test_tag, &name),
            "there is one of a name");
+    other = ngx_http_agntkey_cache_workspace(cache, (u_char *) "zzzz", &name);
+    tap_ok(home != other, "and another one of another tag");
+    ngx_http_agntkey_cache_unref_workspace(cache, other);
     tap_int(home->epoch, 0, "not known");
     home->changes = 5;
     ngx_http_agntkey_cache_unref_workspace(cache, home);
     ngx_http_agntkey_cache_unref_workspace(cache, home);
 
-    home = ngx_http_agntkey_cache_workspace(cache, &name);
+    home = ngx_http_agntkey_cache_workspace(cache, test_tag, &name);
     tap_int(home->changes, 0, "a new one, of the same name");
     ngx_http_agntkey_cache_unref_workspace(cache, home);
 
     test_put(cache, 1, "short", 1);
-    home = ngx_http_agntkey_cache_workspace(cache, &name);
+    home = ngx_http_agntkey_cache_workspace(cache, test_tag, &name);
     tap_ok(home->epoch != 0, "a key keeps it");
     ngx_http_agntkey_cache_unref_workspace(cache, home);
     tap_ok(test_hit(cache, 1) != NULL, "still");
