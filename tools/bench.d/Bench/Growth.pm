@@ -8,6 +8,7 @@ package Bench::Growth;
 use strict;
 use warnings;
 
+use Bench::Client;
 use Bench::Load;
 use Bench::Stat;
 
@@ -67,6 +68,11 @@ sub keys_ {
             }
 
             my $nginx = $case->{nginx}->start;
+
+            # once it has answered, a worker has all that it starts with
+            Bench::Client->new($nginx->port)->ask(Bench::Client::text(
+                '/agntkey', $setup->first_line('good')
+            ));
             my $fresh = $nginx->rss;
 
             my ($row) = @{ rounds([$case], sub {

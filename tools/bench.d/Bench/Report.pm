@@ -124,7 +124,7 @@ sub machine {
 sub commas {
     my ($text) = @_;
 
-    1 while $text =~ s/^(\d+)(\d{3})/$1,$2/;
+    1 while $text =~ s/^(-?\d+)(\d{3})/$1,$2/;
     return $text;
 }
 
@@ -251,7 +251,7 @@ sub table {
     for my $row (@rows) {
         my $line = join '  ', map {
             my $pad = ' ' x ($width[$_] - width($row->[$_]));
-            $row->[$_] =~ /^\d/ ? $pad . $row->[$_] : $row->[$_] . $pad;
+            $row->[$_] =~ /^-?\d/ ? $pad . $row->[$_] : $row->[$_] . $pad;
         } 0 .. $#$row;
         $text .= $line =~ s/ +$//r . "\n";
     }

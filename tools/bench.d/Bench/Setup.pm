@@ -43,7 +43,7 @@ our @variants = (
       path => '/agntkey', list => 'good', code => 200, bad => 401,
       group => 'agntkey' },
     { id => 'return', title => 'nginx return 401', path => '/return',
-      list => 'missing', code => 401, group => 'refusal' },
+      list => 'malformed', code => 401, group => 'refusal' },
     { id => 'missing', title => 'agntkey, no key', path => '/agntkey',
       list => 'missing', code => 401, group => 'refusal' },
     { id => 'malformed', title => 'agntkey, malformed key',
