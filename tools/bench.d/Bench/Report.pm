@@ -23,10 +23,11 @@ my %tables = (
         heads => ['variant', 'requests/s', 'of no check', 'CPU, µs',
                   'p50, ms', 'p99, ms', 'Redis commands', 'instructions',
                   'worker busy'],
-        notes => "For one request: CPU of the worker with its system calls, "
-                 . "commands to Redis, and\ninstructions in user space. Where "
-                 . "the worker was not busy all the time, wrk, Redis or\n"
-                 . "somebody else was the limit: compare the CPU there.\n",
+        notes => "For one request: CPU of the worker with its system "
+                 . "calls, commands to Redis, and\ninstructions in user "
+                 . "space. Where the worker was not busy all the time, wrk,\n"
+                 . "Redis or somebody else was the limit: compare the CPU "
+                 . "there.\n",
     },
     instructions => {
         title => 'User-space instructions for one request',
