@@ -149,7 +149,7 @@ ngx_http_agntkey_access_begin(ngx_http_request_t *r,
         }
     }
 
-    ctx->malformed = ngx_http_agntkey_token_parse(&amcf->prefix, &text, &id);
+    ctx->malformed = ngx_http_agntkey_token_check(&text, &id);
 
     if (ctx->malformed != NGX_HTTP_AGNTKEY_TOKEN_OK) {
         ctx->hit = 0;

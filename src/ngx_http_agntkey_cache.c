@@ -51,8 +51,6 @@ static ngx_uint_t ngx_http_agntkey_cache_bucket(
 static ngx_http_agntkey_workspace_t *ngx_http_agntkey_cache_home(
     ngx_http_agntkey_cache_t *cache, u_char *tag, ngx_str_t *name,
     uint32_t hash);
-static ngx_http_agntkey_entry_t *ngx_http_agntkey_cache_find(
-    ngx_http_agntkey_cache_t *cache, u_char *id);
 static ngx_http_agntkey_cache_list_t *ngx_http_agntkey_cache_list(
     ngx_http_agntkey_cache_t *cache, ngx_http_agntkey_entry_t *entry);
 static void ngx_http_agntkey_cache_make_room(ngx_http_agntkey_cache_t *cache,
@@ -162,24 +160,37 @@ ngx_http_agntkey_cache_flush(ngx_http_agntkey_cache_t *cache)
 
 
 ngx_http_agntkey_entry_t *
-ngx_http_agntkey_cache_hit(ngx_http_agntkey_cache_t *cache, u_char *id,
-    int64_t now)
+ngx_http_agntkey_cache_find(ngx_http_agntkey_cache_t *cache, u_char *id)
 {
     ngx_http_agntkey_entry_t  *entry;
 
-    entry = ngx_http_agntkey_cache_find(cache, id);
+    for (entry = cache->buckets[ngx_http_agntkey_cache_bucket(cache, id)];
+         entry;
+         entry = entry->next)
+    {
+        if (ngx_memcmp(entry->id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+            break;
+        }
+    }
 
-    if (entry == NULL
-        || entry->epoch != cache->epoch
+    return entry;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_cache_good(ngx_http_agntkey_cache_t *cache,
+    ngx_http_agntkey_entry_t *entry, int64_t now)
+{
+    if (entry->epoch != cache->epoch
         || entry->until <= now
         || (entry->workspace && entry->workspace->epoch != cache->epoch))
     {
-        return NULL;
+        return 0;
     }
 
     entry->used = 1;
 
-    return entry;
+    return 1;
 }
 
 
@@ -458,24 +469,6 @@ ngx_http_agntkey_cache_home(ngx_http_agntkey_cache_t *cache, u_char *tag,
     }
 
     return workspace;
-}
-
-
-static ngx_http_agntkey_entry_t *
-ngx_http_agntkey_cache_find(ngx_http_agntkey_cache_t *cache, u_char *id)
-{
-    ngx_http_agntkey_entry_t  *entry;
-
-    for (entry = cache->buckets[ngx_http_agntkey_cache_bucket(cache, id)];
-         entry;
-         entry = entry->next)
-    {
-        if (ngx_memcmp(entry->id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
-            break;
-        }
-    }
-
-    return entry;
 }
 
 

@@ -85,12 +85,15 @@ void ngx_http_agntkey_cache_end_epoch(ngx_http_agntkey_cache_t *cache,
 void ngx_http_agntkey_cache_flush(ngx_http_agntkey_cache_t *cache);
 
 /*
- * The entry of the id (NGX_HTTP_AGNTKEY_ID_LEN bytes) that is good now, with
- * its workspace; or NULL.  It lives until the cache is changed, and longer
- * for who refers to it.
+ * The entry of the id (NGX_HTTP_AGNTKEY_ID_LEN bytes), good or not; or NULL.
+ * It lives until the cache is changed, and longer for who refers to it.
  */
-ngx_http_agntkey_entry_t *ngx_http_agntkey_cache_hit(
-    ngx_http_agntkey_cache_t *cache, u_char *id, int64_t now);
+ngx_http_agntkey_entry_t *ngx_http_agntkey_cache_find(
+    ngx_http_agntkey_cache_t *cache, u_char *id);
+
+/* Is the entry good for a hit now, and its workspace?  1 or 0. */
+ngx_uint_t ngx_http_agntkey_cache_good(ngx_http_agntkey_cache_t *cache,
+    ngx_http_agntkey_entry_t *entry, int64_t now);
 
 /*
  * The entry of a key that was active, in an active workspace, no longer than

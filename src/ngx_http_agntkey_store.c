@@ -281,17 +281,21 @@ ngx_http_agntkey_store_cached(ngx_http_agntkey_store_t *store, u_char *id)
         return NULL;
     }
 
-    now = ngx_http_agntkey_clock();
+    entry = ngx_http_agntkey_cache_find(store->cache, id);
 
-    if (!ngx_http_agntkey_watch_trusted(store->watch, now)) {
+    if (entry == NULL) {
         return NULL;
     }
 
-    entry = ngx_http_agntkey_cache_hit(store->cache, id, now);
+    now = ngx_http_agntkey_clock();
 
-    if (entry) {
-        ngx_http_agntkey_cache_ref(entry);
+    if (!ngx_http_agntkey_watch_trusted(store->watch, now)
+        || !ngx_http_agntkey_cache_good(store->cache, entry, now))
+    {
+        return NULL;
     }
+
+    ngx_http_agntkey_cache_ref(entry);
 
     return entry;
 }

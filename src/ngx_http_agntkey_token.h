@@ -67,11 +67,14 @@ ngx_http_agntkey_token_e ngx_http_agntkey_token_parse(ngx_str_t *prefix,
     ngx_str_t *text, ngx_str_t *id);
 
 /*
- * The same by prefix and length alone, which is enough to know where the id
- * would be: NGX_HTTP_AGNTKEY_TOKEN_OK, _PREFIX or _LENGTH.
+ * The two halves of it.  Prefix and length alone tell where the id would be:
+ * NGX_HTTP_AGNTKEY_TOKEN_OK, _PREFIX or _LENGTH.  After an OK the characters
+ * and the check digits tell the rest: _OK, _ALPHABET or _CHECK.
  */
 ngx_http_agntkey_token_e ngx_http_agntkey_token_outline(ngx_str_t *prefix,
     ngx_str_t *text, ngx_str_t *id);
+ngx_http_agntkey_token_e ngx_http_agntkey_token_check(ngx_str_t *text,
+    ngx_str_t *id);
 
 /*
  * SHA-256 of the text into digest[NGX_HTTP_AGNTKEY_DIGEST_LEN].  OpenSSL
