@@ -741,7 +741,7 @@ ngx_http_agntkey_admin_row(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
 
     if (row->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
         || row->nelts != NGX_HTTP_AGNTKEY_ROW
-        || id->len != NGX_HTTP_AGNTKEY_ID_LEN)
+        || !ngx_http_agntkey_admin_is_id(id))
     {
         return NGX_DECLINED;
     }
