@@ -14,7 +14,7 @@ BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libjansson-dev \
                  libssl-dev libpcre2-dev zlib1g-dev
 RUN_PACKAGES   = redis-server curl perl
 TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
-                 clang llvm \
+                 clang llvm libclang-rt-dev? clang-tidy cppcheck \
                  $(if $(shell command -v npm),,npm)
 BENCH_PACKAGES = wrk valgrind libnginx-mod-http-lua lua-nginx-redis \
                  lua-nginx-string
@@ -46,6 +46,7 @@ help:
 	@echo 'make model    verify the model of how caches are kept coherent'
 	@echo 'make fuzz     what reads input, with libFuzzer; FUZZ_SECONDS=3 each'
 	@echo 'make sanitize all suites on an nginx with ASan and UBSan'
+	@echo 'make lint     layout, floors, and what analyzers say'
 	@echo 'make floors   check that files include only what is below them'
 	@echo 'make deps     install what is missing for all of these'
 	@echo 'make clean    remove $$BUILD_DIR'
@@ -76,7 +77,7 @@ stop:
 
 
 .PHONY: test
-test: deps all unit model fuzz floors suites
+test: deps all unit model fuzz lint suites
 
 
 # what is built already is tested, by the nginx named
@@ -102,6 +103,11 @@ bench:
 	@tools/deps $(BUILD_PACKAGES) $(RUN_PACKAGES) $(BENCH_PACKAGES)
 	@tools/build
 	@NGINX_BINARY=$(NGINX_BINARY) tools/bench $(PARTS)
+
+
+.PHONY: lint
+lint: all
+	@tools/lint
 
 
 .PHONY: unit
