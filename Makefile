@@ -19,6 +19,9 @@ TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
 BENCH_PACKAGES = wrk valgrind libnginx-mod-http-lua lua-nginx-redis \
                  lua-nginx-string
 
+# for what "make test" does not run
+DEEP_PACKAGES  = valgrind dpkg-dev
+
 NGINX_BINARY ?= $(if $(NGINX_SRC),$(abspath $(BUILD_DIR))/nginx,nginx)
 
 # the real Test::Nginx where it is installed, else what stands in for it
@@ -46,6 +49,8 @@ help:
 	@echo 'make model    verify the model of how caches are kept coherent'
 	@echo 'make fuzz     what reads input, with libFuzzer; FUZZ_SECONDS=3 each'
 	@echo 'make sanitize all suites on an nginx with ASan and UBSan'
+	@echo 'make valgrind some suites under memcheck'
+	@echo 'make coverage what of the sources unit tests and suites have run'
 	@echo 'make lint     layout, floors, and what analyzers say'
 	@echo 'make floors   check that files include only what is below them'
 	@echo 'make deps     install what is missing for all of these'
@@ -93,8 +98,13 @@ random: deps all
 		RANDOM_SEED=$(RANDOM_SEED) $(PROVE) -v t/system/random.t
 
 
+.PHONY: deep-deps
+deep-deps: deps
+	@tools/deps $(DEEP_PACKAGES)
+
+
 .PHONY: sanitize
-sanitize: deps
+sanitize: deep-deps
 	@tools/sanitize $(T)
 
 
@@ -103,6 +113,16 @@ bench:
 	@tools/deps $(BUILD_PACKAGES) $(RUN_PACKAGES) $(BENCH_PACKAGES)
 	@tools/build
 	@NGINX_BINARY=$(NGINX_BINARY) tools/bench $(PARTS)
+
+
+.PHONY: valgrind
+valgrind: deep-deps all
+	@tools/valgrind $(T)
+
+
+.PHONY: coverage
+coverage: deps
+	@tools/coverage $(T)
 
 
 .PHONY: lint
