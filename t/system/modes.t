@@ -305,7 +305,9 @@ SKIP: {
     skip 'no h2load', 3 if !have('h2load');
 
     my $nginx = Agntkey::Nginx->new(listen => 'http2', server => $server,
-                                    workers => 2, http => $url)->start;
+                                    workers => 2,
+                                    http => "$url agntkey_redis_timeout 20s;"
+    )->start;
     my $authorization = lc(substr(bearer(key_for('one')), 0, 1))
                         . substr bearer(key_for('one')), 1;
 
