@@ -141,6 +141,7 @@ my %http_only = (
     agntkey_redis_password_file           => $good_file,
     agntkey_redis_connect_timeout         => '2s',
     agntkey_redis_timeout                 => '2s',
+    agntkey_last_used                     => '2s',
     agntkey_redis_ssl_trusted_certificate => 'ca.pem',
     agntkey_redis_ssl_certificate         => 'cert.pem',
     agntkey_redis_ssl_certificate_key     => 'key.pem',
@@ -318,6 +319,13 @@ sub times {
         good('http', "$name $_;")
             for '1ms', '1', '60s', '60000ms', '1m', '500ms', '"1s 500ms"';
     }
+
+    bad('http', "agntkey_last_used $_;", qr/must be "off" or between/)
+        for '0', '0ms', '3601s', '61m', '1d';
+    bad('http', "agntkey_last_used $_;", qr/invalid value/)
+        for 'a', '""', '-1', 'on', 'OFF', '1.5s';
+    good('http', "agntkey_last_used $_;")
+        for 'off', '1ms', '1s', '1h', '3600s';
 }
 
 
