@@ -259,7 +259,7 @@ GET /open
 === TEST 10: many wait for a Redis that never answers: 503 in time for all
 --- http_config
 agntkey_redis redis://127.0.0.1:$TEST_NGINX_FAKE_PORT; agntkey_cache off; agntkey_last_used off;
-agntkey_redis_timeout 1s;
+agntkey_redis_timeout 4s;
 --- config eval: $::config
 --- timeout: 20
 --- post_setup_server_root
@@ -267,7 +267,7 @@ fake_redis(keys => ['one'],
            rules => [{ match => qr/^HMGET/, do => 'stall' }]);
 --- init
 my @clients = map { ask_start('one') } 1 .. 500;
-my @answers = map { $_->response } @clients;
+my @answers = map { $_->response(20) } @clients;
 count_is(scalar(grep { $_->{code} eq '503' } @answers), 500, 'all have 503');
 count_is(scalar log_lines(qr/\[error\]/), 1, 'one line', log_lines(qr/./));
 is_true(wait_until(10, sub { active_connections() == 0 }),

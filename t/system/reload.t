@@ -133,7 +133,7 @@ sub load_start {
                 vec(my $set = '', fileno $stop, 1) = 1;
                 last if select $set, undef, undef, 0;
 
-                my $res = eval { ask('one', timeout => 10) };
+                my $res = eval { ask('one', timeout => 60) };
                 my $what = $res ? $res->{code} || "none: $res->{raw}"
                                 : "died: $@";
                 $codes{ $what =~ s/\s+/ /gr }++;
