@@ -15,6 +15,9 @@
 # the name of an action, or several actions with their values:
 #
 #     reply => bytes      instead of the usual reply
+#     instead => bytes    the same, and what was to be done is not done; or a
+#                         function of the command's arguments that returns
+#                         any of these
 #     delay => seconds    then reply; what follows on the connection waits
 #     stall               never reply, nor to anything later
 #     hold                the same, until fake_release()
@@ -48,8 +51,8 @@ use Agntkey::FakeStore;
 use Agntkey::Key;
 
 my %actions = map { $_ => 1 } qw(
-    before bytewise close delay duplicate extra gap hold invalidate reply
-    reset split stall swallow
+    before bytewise close delay duplicate extra gap hold instead invalidate
+    reply reset split stall swallow
 );
 
 # Of the process that controls the fake:
@@ -388,7 +391,16 @@ sub command {
 
     # The pattern sees the arguments as they came.
     my $do = $self->rule(join ' ', @$argv);
-    my $usual = $self->{store}->answer($conn, @$argv);
+    my $usual;
+
+    if (ref $do eq 'HASH' && exists $do->{instead}) {
+        $do = $do->{instead};
+        $do = ref $do ? $do->($argv) : { reply => $do };
+        $usual = '';
+
+    } else {
+        $usual = $self->{store}->answer($conn, @$argv);
+    }
 
     $do = $do->($argv, $usual) if ref $do eq 'CODE';
     $do = action($do);
@@ -569,7 +581,7 @@ sub publish {
     my $told = 0;
 
     for my $conn ($self->chosen('all')) {
-        next if !$conn->{subscribed}{$channel};
+        next if !($conn->{subscribed} // {})->{$channel};
 
         push @{ $conn->{out} },
             { data => Agntkey::FakeStore::strings('message', $channel,

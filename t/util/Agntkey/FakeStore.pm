@@ -129,9 +129,14 @@ sub cmd_HELLO {
     my ($self, $conn, $protocol) = @_;
 
     $conn->{protocol} = $protocol if defined $protocol;
-    return pairs($conn, server => 'redis', version => '7.0.15',
-                 proto => $conn->{protocol} // 2, id => $conn->{id},
-                 mode => 'standalone', role => 'master');
+
+    my $id = bulk($conn->{id});
+    my $reply = pairs($conn, server => 'redis', version => '7.0.15',
+                      proto => $conn->{protocol} // 2, id => $conn->{id},
+                      mode => 'standalone', role => 'master');
+
+    # A number, unlike the rest.
+    return $reply =~ s/\$2\r\nid\r\n\K\Q$id\E/integer($conn->{id})/er;
 }
 
 sub cmd_CLIENT {
