@@ -132,6 +132,7 @@ my %everywhere = (
     agntkey_workspace => 'acme',
     agntkey_scope     => 'a',
     agntkey_dry_run   => 'on',
+    agntkey_stale     => '5s',
 );
 
 my %http_only = (
@@ -339,6 +340,45 @@ sub last_used {
         qr/is duplicate/) for ['off', '1s'], ['1s', 'off'], ['off', 'off'];
     good('http', "agntkey_last_used $_;")
         for 'off', '1ms', '1', '1s', '60m', '1h', '3600s', '"1m 30s"';
+}
+
+
+sub caches {
+    bad('http', "agntkey_cache $_;", qr/invalid parameter/)
+        for 'on', 'of', 'OFF', '""', '0', '100', 'entries', 'entries=',
+            'entries=0', 'entries=-1', 'entries=1k', 'entries=1.5',
+            'entries=1000001', 'entries=99999999999999999999',
+            'entries=$arg_a', 'entries=1 entries=2', 'entries=1 negative=',
+            'entries=1 negative=-1', 'entries=1 negative=1000001',
+            'entries=1 negative=x', 'entries=1 negative=1 negative=1',
+            'entries=1 lease=', 'entries=1 lease=0', 'entries=1 lease=99ms',
+            'entries=1 lease=61s', 'entries=1 lease=60001ms',
+            'entries=1 lease=x', 'entries=1 lease=-1', 'entries=1 lease=1.5s',
+            'entries=1 lease=1s lease=1s', 'entries=1 size=2',
+            'off entries=1', 'entries=1 off', 'off off', 'lease=1s off';
+    bad('http', "agntkey_cache $_;", qr/needs "entries=" or "off"/)
+        for 'lease=1s', 'negative=10', 'negative=10 lease=1s';
+    bad('http', 'agntkey_cache;', qr/invalid number of arguments/);
+    bad('http', 'agntkey_cache entries=1 lease=1s negative=1 x;',
+        qr/invalid number of arguments/);
+    bad('http', "agntkey_cache $_->[0]; agntkey_cache $_->[1];",
+        qr/is duplicate/)
+        for ['off', 'off'], ['off', 'entries=1'], ['entries=1', 'off'],
+            ['entries=1', 'entries=2'];
+    bad($_, 'agntkey_cache off;', qr/is not allowed here/)
+        for qw(server location);
+    good('http', "agntkey_cache $_;")
+        for 'off', 'entries=1', 'entries=1000000', 'entries=1 lease=100ms',
+            'entries=1 lease=60s', 'entries=1 lease=1m',
+            'lease=1s entries=1', 'negative=0 entries=1',
+            'entries=1 negative=1000000',
+            'negative=5 lease=2s entries=10000';
+
+    bad('location', "agntkey_stale $_;", qr/invalid value/)
+        for 'a', '""', '-1', 'off', 'on', '1.5s', '1x', '$arg_a',
+            '99999999999999999999s';
+    good('location', "agntkey_stale $_;")
+        for '0', '1ms', '5s', '10m', '1d';
 }
 
 
@@ -674,6 +714,17 @@ GET /
     agntkey on;
 --- init
 ::last_used();
+--- request
+GET /
+--- error_code: 401
+
+
+
+=== what a worker may remember, and for how long
+--- config
+    agntkey on;
+--- init
+::caches();
 --- request
 GET /
 --- error_code: 401
