@@ -138,8 +138,7 @@ ngx_http_agntkey_admin_names_after(ngx_http_agntkey_admin_t *a,
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        from.data[0] = '(';
-        ngx_memcpy(from.data + 1, after->data, after->len);
+        (void) ngx_sprintf(from.data, "(%V", after);
     }
 
     a->trips++;

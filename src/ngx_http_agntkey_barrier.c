@@ -134,7 +134,7 @@ static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
     "local all=redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES') "
     "for i=1,#all,2 do "
     "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 0 "
-    "if tonumber(all[i+1])+lease<now then redis.call('ZREM',KEYS[1],all[i]) "
+    "if tonumber(all[i+1])+lease<now then redis.pcall('ZREM',KEYS[1],all[i]) "
     "else out[#out+1]=all[i] end end "
     "local info=redis.pcall('INFO','replication') "
     "if type(info)~='string' then info='' end "
@@ -881,30 +881,32 @@ static void
 ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
     ngx_int_t rc)
 {
-    ngx_http_agntkey_receipt_t           receipt;
-    ngx_http_agntkey_barrier_handler_pt  handler;
-
-    void  *data;
+    void                                 *data;
+    ngx_http_agntkey_receipt_t            receipt, *all;
+    ngx_http_agntkey_barrier_handler_pt   handler;
 
     handler = barrier->handler;
     data = barrier->data;
-    receipt = barrier->receipt;
 
     barrier->over = 1;
     barrier->handler = NULL;
     barrier->wait_due = 0;
     barrier->wait_sent = 0;
 
-    if (receipt.workers && receipt.acknowledged == 0) {
+    all = &barrier->receipt;
+
+    if (all->workers && all->acknowledged == 0) {
         ngx_http_agntkey_watch_doubt(barrier->barriers->watch);
     }
 
-    if (rc == NGX_OK && receipt.acknowledged < receipt.workers) {
+    if (rc == NGX_OK && all->acknowledged < all->workers) {
         ngx_log_error(NGX_LOG_WARN, barrier->barriers->log, 0,
                       "agntkey: %ui of %ui workers have not acknowledged a "
                       "revocation, and their leases are over",
-                      receipt.workers - receipt.acknowledged, receipt.workers);
+                      all->workers - all->acknowledged, all->workers);
     }
+
+    receipt = *all;
 
     if (barrier->waiting == 0) {
         ngx_http_agntkey_barrier_free(barrier);

@@ -60,6 +60,7 @@ typedef struct {
     ngx_uint_t                     enabled;       /* somewhere */
 
     ngx_uint_t                     administered;  /* somewhere */
+    ngx_uint_t                     stale;         /* wanted somewhere */
 
     /* in ms; 0: not noted */
     ngx_msec_t                     last_used;

@@ -62,6 +62,8 @@ static char *ngx_http_agntkey_check_url(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_agntkey_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
+static char *ngx_http_agntkey_check_stale(ngx_conf_t *cf, void *post,
+    void *data);
 static char *ngx_http_agntkey_check_depth(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_agntkey_check_text(ngx_conf_t *cf, void *post,
@@ -91,6 +93,9 @@ static ngx_conf_post_t  ngx_http_agntkey_url_post =
 
 static ngx_conf_post_t  ngx_http_agntkey_timeout_post =
     { ngx_http_agntkey_check_timeout };
+
+static ngx_conf_post_t  ngx_http_agntkey_stale_post =
+    { ngx_http_agntkey_check_stale };
 
 static ngx_conf_post_t  ngx_http_agntkey_depth_post =
     { ngx_http_agntkey_check_depth };
@@ -159,7 +164,7 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       ngx_conf_set_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_agntkey_loc_conf_t, stale),
-      NULL },
+      &ngx_http_agntkey_stale_post },
 
     { ngx_string("agntkey_admin"),
       NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
@@ -671,6 +676,24 @@ ngx_http_agntkey_check_timeout(ngx_conf_t *cf, void *post, void *data)
 }
 
 
+/* It is of use with a cache only, about which a later line may decide. */
+
+static char *
+ngx_http_agntkey_check_stale(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_msec_t                    *msec = data;
+    ngx_http_agntkey_main_conf_t  *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
+
+    if (*msec) {
+        amcf->stale = 1;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
 static char *
 ngx_http_agntkey_check_depth(ngx_conf_t *cf, void *post, void *data)
 {
@@ -785,9 +808,8 @@ ngx_http_agntkey_create_loc_conf(ngx_conf_t *cf)
 static char *
 ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 {
-    ngx_http_agntkey_loc_conf_t   *prev = parent;
-    ngx_http_agntkey_loc_conf_t   *conf = child;
-    ngx_http_agntkey_main_conf_t  *amcf;
+    ngx_http_agntkey_loc_conf_t  *prev = parent;
+    ngx_http_agntkey_loc_conf_t  *conf = child;
 
     if (ngx_http_agntkey_admin_merge(cf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -813,16 +835,6 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);
     ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
 
-    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
-
-    if (conf->stale && prev->stale != conf->stale
-        && amcf->cache.entries == 0)
-    {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "\"agntkey_stale\" is of no use with "
-                           "\"agntkey_cache off\"");
-    }
-
     if (conf->enable
         && ngx_http_agntkey_reply_prepare(cf, conf) != NGX_OK)
     {
@@ -846,6 +858,12 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
 
     if (!amcf->enabled) {
         return NGX_OK;
+    }
+
+    if (amcf->stale && amcf->cache.entries == 0) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"agntkey_stale\" is of no use with "
+                           "\"agntkey_cache off\"");
     }
 
     /* without "resolver" nginx has an empty one */

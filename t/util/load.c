@@ -1,6 +1,6 @@
+
 /*
  * Copyright (C) the agntkey authors
- * SPDX-License-Identifier: BSD-2-Clause
  *
  * Clients for t/system/random.t: many connections, kept and new ones, that
  * ask with keys chosen at random, and a log line for each request.
