@@ -211,6 +211,11 @@ for my $type ('pubsub', 'normal', 'both') {
                                   'SKIPME', 'yes'] } @types),
                           ['HDEL', record_of('one'), 'active']);
 
+        # Trusted again, as a key shows that is new: what is asked for
+        # before that is forgotten in any case.
+        seed_key("new $round");
+        ok(hit_everywhere(\%worker, "new $round"), "$title: a new key");
+
         for my $client (values %worker) {
             until_said(qr/^401 revoked/, qr/^(?!200|401)/,
                        "$title: what was written is seen",
