@@ -2,12 +2,8 @@
 /*
  * Copyright (C) the agntkey authors
  *
- * What the product does in Redis, as commands and replies.
- *
- *     agntkey:key:{tag}<8 random>            HMGET, all fields of the record
- *     agntkey:workspace:{tag}<workspace>     HGET active
- *
- * What has been read is remembered, as long as it may be trusted.
+ * What a request wants to know: asked of Redis, once for all who wait for the
+ * same key, and remembered as long as it may be trusted.
  */
 
 
@@ -19,6 +15,7 @@
 #include <ngx_core.h>
 
 #include "ngx_http_agntkey_cache.h"
+#include "ngx_http_agntkey_lookup.h"
 #include "ngx_http_agntkey_record.h"
 #include "ngx_http_agntkey_redis.h"
 #include "ngx_http_agntkey_watch.h"
@@ -102,9 +99,7 @@ void ngx_http_agntkey_store_release(ngx_http_agntkey_store_t *store,
 
 /*
  * Looks up the key of an id, and its workspace, or joins a look-up of it that
- * is under way.  Takes one trip to Redis when this worker has met the key
- * before, else two; never longer than agntkey_redis_timeout for each, and a
- * connection that breaks under it is tried once more.
+ * is under way.
  *
  * Returns NGX_OK: the waiter waits until its handler is called; or
  * NGX_DECLINED when Redis cannot be asked.
