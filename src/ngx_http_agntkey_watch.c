@@ -108,6 +108,7 @@ static void ngx_http_agntkey_watch_ready(void *data);
 static void ngx_http_agntkey_watch_down(void *data);
 static void ngx_http_agntkey_watch_change(void *data, ngx_uint_t up);
 static void ngx_http_agntkey_watch_ending(void *data);
+static void ngx_http_agntkey_watch_leave(ngx_http_agntkey_watch_t *watch);
 static void ngx_http_agntkey_watch_timer_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_watch_lose(ngx_http_agntkey_watch_t *watch);
 
@@ -395,6 +396,7 @@ ngx_http_agntkey_watch_down(void *data)
     ngx_http_agntkey_watch_t  *watch = data;
 
     ngx_http_agntkey_watch_lose(watch);
+    ngx_http_agntkey_watch_leave(watch);
 
     watch->state = NGX_HTTP_AGNTKEY_WATCH_DOWN;
 
@@ -452,7 +454,6 @@ ngx_http_agntkey_watch_change(void *data, ngx_uint_t up)
 static void
 ngx_http_agntkey_watch_ending(void *data)
 {
-    ngx_str_t                  argv[3];
     ngx_http_agntkey_watch_t  *watch = data;
 
     if (watch->ending) {
@@ -462,10 +463,20 @@ ngx_http_agntkey_watch_ending(void *data)
     watch->ending = 1;
 
     ngx_http_agntkey_watch_lose(watch);
+    ngx_http_agntkey_watch_leave(watch);
 
     if (watch->timer.timer_set) {
         ngx_del_timer(&watch->timer);
     }
+}
+
+
+/* Who trusts nothing has nothing to be waited for. */
+
+static void
+ngx_http_agntkey_watch_leave(ngx_http_agntkey_watch_t *watch)
+{
+    ngx_str_t  argv[3];
 
     if (!watch->registered
         || !ngx_http_agntkey_redis_ready_now(watch->commands))

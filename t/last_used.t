@@ -18,7 +18,8 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $server = <<'_EOC_';
-location /t { agntkey on; add_header X-Pid $pid; empty_gif; }
+location /t { agntkey on; add_header X-Pid $pid;
+              add_header X-Cache $agntkey_cache; empty_gif; }
 location /need { agntkey on; agntkey_scope admin; empty_gif; }
 location /other { agntkey on; agntkey_workspace other; empty_gif; }
 location /dry { agntkey on; agntkey_dry_run on; empty_gif; }
@@ -39,6 +40,7 @@ sub nginx {
     my ($last_used, %opt) = @_;
     my $port = $opt{redis} // $ENV{TEST_NGINX_REDIS_PORT};
     my $more = delete $opt{http} // '';
+    my $cache = delete $opt{cache} // 'off';
 
     redis_cmd('FLUSHALL');
     redis_cmd('CONFIG', 'RESETSTAT');
@@ -46,7 +48,7 @@ sub nginx {
     return Agntkey::Nginx->new(
         server => $server, %opt,
         http => "agntkey_redis redis://127.0.0.1:$port;"
-                . "keepalive_requests 10000; $more"
+                . "agntkey_cache $cache; keepalive_requests 10000; $more"
                 . ($last_used ? "agntkey_last_used $last_used;" : ''),
     )->start;
 }
@@ -600,6 +602,27 @@ for my $interval ('3s', '1h') {
 }
 
 sub tagged { return "agntkey:$_[0]:{" . workspace_tag('acme') . '}acme' }
+
+
+# --- a key that is remembered
+
+{
+    my $nginx = nginx('50ms', cache => 'entries=100');
+    my $key = key('one');
+    my $res;
+
+    ok(wait_until(20, sub {
+        $res = use_key($key);
+        return ($res->{headers}{'x-cache'} // '') eq 'HIT';
+    }), 'remembered - a hit') or diag($res->{raw});
+
+    my $from = redis_now();
+
+    $res = use_key($key);
+    is($res->{headers}{'x-cache'}, 'HIT', 'remembered - another hit');
+    written('remembered', $key, $from);
+    ends($nginx, 'remembered');
+}
 
 
 # --- several workers
