@@ -596,7 +596,7 @@ sub cost {
     is("@got", 'ZADD EVAL', 'creating is two commands');
 
     for my $call (['GET', ''], ['PATCH', '', { name => 'Weekly report' }],
-                  ['POST', '/rotate'], ['POST', '/revoke'])
+                  ['POST', '/rotate'])
     {
         my ($method, $more, $body) = @$call;
 
@@ -604,10 +604,20 @@ sub cost {
         is("@got", 'EVAL', "$method keys/{id}$more is one");
     }
 
+    # One that writes; then, together, those that ask who has heard of it.
+    @got = commands(sub { api("POST keys/$id/revoke") });
+    is("@got", 'EVAL HMGET EVAL', 'revoking is one, and a question');
+
     @got = commands(sub {
         api('PUT workspaces/cost', { status => 'disabled' });
     });
-    is("@got", 'EVAL', 'switching a workspace is one');
+    is("@got", 'EVAL HMGET EVAL',
+       'switching a workspace off is one, and a question');
+
+    @got = commands(sub {
+        api('PUT workspaces/cost', { status => 'active' });
+    });
+    is("@got", 'EVAL', 'switching it on is one');
 }
 
 

@@ -62,7 +62,7 @@ location /agntkey/ {
 }
 _EOC_
     # its own words for it, ours, and what it says of connections then
-    keep => qr/12: Cannot allocate memory|agntkey: SHA-256 failed/,
+    keep => qr/12: Cannot allocate memory|agntkey: (?:SHA-256 failed|OpenSSL made no key)/,
 );
 
 {
@@ -128,7 +128,21 @@ sub torture {
             last;
         }
 
-        last if $seen < $n || !Agntkey::Nginx::running($worker);
+        # and so does that of the administrator
+        if (!wait_until(10, sub {
+            admin('GET workspaces')->{code} eq '200';
+        })) {
+            push @wrong, "allocation $n: an admin call gets no 200 after it\n";
+            last;
+        }
+
+        if ($seen < $n) {
+            push @wrong, "nothing failed, and yet: $code\n"
+                if $code !~ /^(?:$opt{codes})$/;
+            last;
+        }
+
+        last if !Agntkey::Nginx::running($worker);
     }
 
     push @wrong, map { "allocation $bodies{$_}: $_\n" } sort keys %bodies
@@ -212,8 +226,14 @@ my ($key, $id);
 
 torture('revoke', codes => '200',
         prepare => sub {
-            ($key, $id) = create("of $_[0]")->{body}
-                =~ /"key":"(agnt_(\w{12})\w{38})"/ or die "no key\n";
+            my ($n) = @_;
+
+            # the connection may have to be made anew
+            wait_until(10, sub {
+                ($key, $id) = create("of $n")->{body}
+                    =~ /"key":"(agnt_(\w{12})\w{38})"/;
+                return $key;
+            }) or die "no key\n";
         },
         ask => sub { admin("POST keys/$id/revoke") },
         check => sub {
@@ -223,8 +243,11 @@ torture('revoke', codes => '200',
                 && http('GET /t', headers => bearer($key))->{code} ne '401';
 
             # whatever became of the first, the second works
-            my $again = admin("POST keys/$id/revoke")->{code};
-            return $again ne '200' && "once more: $again";
+            my $again;
+
+            return !wait_until(10, sub {
+                ($again = admin("POST keys/$id/revoke")->{code}) eq '200';
+            }) && "once more: $again";
         });
 
 redis_cmd('FLUSHALL');
