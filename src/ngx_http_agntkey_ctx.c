@@ -94,5 +94,7 @@ ngx_http_agntkey_ctx_cleanup(void *data)
         ngx_http_agntkey_store_release(amcf->store, ctx->entry);
     }
 
-    ngx_explicit_memzero(ctx->digest, NGX_HTTP_AGNTKEY_DIGEST_LEN);
+    if (ctx->has_id) {
+        ngx_explicit_memzero(ctx->digest, NGX_HTTP_AGNTKEY_DIGEST_LEN);
+    }
 }

@@ -165,7 +165,11 @@ ngx_http_agntkey_token_check(ngx_str_t *text, ngx_str_t *id)
          n;
          n--, p += 4)
     {
+#if (NGX_HAVE_LITTLE_ENDIAN)
+        ngx_memcpy(&word, p, sizeof(uint32_t));
+#else
         word = p[0] | (p[1] << 8) | (p[2] << 16) | ((uint32_t) p[3] << 24);
+#endif
 
         bad |= v[word & 0xff] | v[(word >> 8) & 0xff]
                | v[(word >> 16) & 0xff] | v[word >> 24];
