@@ -609,6 +609,12 @@ ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
     u_char     *p, *last;
     ngx_int_t   lease;
 
+    worker->lease = ngx_http_agntkey_watch_lease(barrier->barriers->watch);
+
+    if (member->len == 0) {
+        return;
+    }
+
     last = member->data + member->len;
 
     for (p = last; p > member->data && p[-1] != '/'; p--) {
@@ -618,7 +624,6 @@ ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
     lease = ngx_atoi(p, last - p);
 
     if (lease <= 0 || p - member->data < NGX_HTTP_AGNTKEY_WORKER_LEN + 1) {
-        worker->lease = ngx_http_agntkey_watch_lease(barrier->barriers->watch);
         return;
     }
 
