@@ -5,9 +5,8 @@
  * What Redis says, through to records.  Where the bytes are cut must make no
  * difference: the same replies, the same records, and the same end.
  *
- * Invalidations are replies too, and are parsed here as such.  What is made of
- * them belongs into a target of its own, which feeds the messages to the file
- * that reads them as fuzz_note() does to a record.
+ * Invalidations are replies too, and are parsed here as such; what is made of
+ * them is the matter of the target "watch".
  *
  * Files: resp record
  */

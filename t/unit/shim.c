@@ -21,6 +21,9 @@ static void shim_crc32_table(void) __attribute__((constructor));
 
 uint32_t  ngx_crc32_table256[256];
 
+static uint32_t  shim_crc32_short[16];
+uint32_t  *ngx_crc32_table_short = shim_crc32_short;
+
 /* the allocation that fails, counted down; 0: none does */
 ngx_uint_t  shim_alloc_fails;
 
@@ -130,6 +133,12 @@ shim_crc32_table(void)
 
         ngx_crc32_table256[i] = r;
     }
+
+    /* of half a byte, which the other half of the table follows from */
+
+    for (i = 0; i < 16; i++) {
+        shim_crc32_short[i] = ngx_crc32_table256[i << 4];
+    }
 }
 
 
@@ -161,13 +170,14 @@ ngx_snprintf(u_char *buf, size_t max, const char *fmt, ...)
 }
 
 
-/* %s, %V and %0<width>d are all that is in use */
+/* %s, %V, %0<width>d, %*s, %M, %P, %L, %ui and %uL are all that is in use */
 
 static u_char *
 shim_vprintf(u_char *buf, u_char *last, const char *fmt, va_list args)
 {
     char       number[32];
     size_t     len;
+    int64_t    value;
     ngx_str_t *s, text;
 
     for ( /* void */ ; *fmt; fmt++) {
@@ -192,8 +202,34 @@ shim_vprintf(u_char *buf, u_char *last, const char *fmt, va_list args)
                                va_arg(args, int));
             fmt += 3;
 
+        } else if (fmt[1] == '*' && fmt[2] == 's') {
+            text.len = va_arg(args, size_t);
+            text.data = va_arg(args, u_char *);
+            fmt += 2;
+
         } else {
-            abort();
+            fmt++;
+
+            /* none of the numbers in use has the highest bit set */
+
+            switch (*fmt) {
+
+            case 'M': value = va_arg(args, ngx_msec_t); break;
+            case 'P': value = va_arg(args, ngx_pid_t); break;
+            case 'L': value = va_arg(args, int64_t); break;
+
+            case 'u':
+                fmt++;
+                value = (*fmt == 'L') ? (int64_t) va_arg(args, uint64_t)
+                                      : (int64_t) va_arg(args, ngx_uint_t);
+                break;
+
+            default:
+                abort();
+            }
+
+            text.data = (u_char *) number;
+            text.len = sprintf(number, "%lld", (long long) value);
         }
 
         len = ngx_min((size_t) (last - buf), text.len);
