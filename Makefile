@@ -44,6 +44,7 @@ help:
 	@echo 'make stop     stop what "make run" has left running'
 	@echo 'make test     install, build, and run every test'
 	@echo 'make random   the randomized run, RANDOM_SECONDS=n long (300)'
+	@echo 'make soak     a busy server for SOAK_SECONDS=n (300): nothing may leak'
 	@echo 'make bench    measure it beside what else one could use: 10 minutes'
 	@echo 'make unit     the unit tests of the pure files only'
 	@echo 'make model    verify the model of how caches are kept coherent'
@@ -96,6 +97,12 @@ suites:
 random: deps all
 	@RANDOM_SECONDS=$(or $(RANDOM_SECONDS),300) \
 		RANDOM_SEED=$(RANDOM_SEED) $(PROVE) -v t/system/random.t
+
+
+# likewise: minutes, or hours
+.PHONY: soak
+soak: deps all
+	@SOAK_SECONDS=$(or $(SOAK_SECONDS),300) $(PROVE) -v t/system/soak.t
 
 
 .PHONY: deep-deps
