@@ -28,6 +28,7 @@ typedef struct {
     ngx_http_agntkey_barrier_t    *barrier;    /* ... or this */
     ngx_http_agntkey_route_t      *route;
     unsigned                       writes:1;   /* may have changed something */
+    unsigned                       revokes:1;  /* and everybody has to know */
 
     ngx_str_t                      segment;    /* of the path: id or name */
     ngx_http_agntkey_who_t         who;

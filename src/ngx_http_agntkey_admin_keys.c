@@ -22,9 +22,6 @@ static ngx_int_t ngx_http_agntkey_admin_idempotency(
 static void ngx_http_agntkey_admin_row_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n);
-static void ngx_http_agntkey_admin_revoke_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
-    ngx_uint_t n);
 static void ngx_http_agntkey_admin_new_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n);
@@ -267,11 +264,12 @@ ngx_http_agntkey_admin_revoke(ngx_http_agntkey_admin_t *a)
     }
 
     a->writes = 1;
+    a->revokes = 1;
 
     return ngx_http_agntkey_admin_wait(a,
                ngx_http_agntkey_registry_revoke(a->redis, &a->who,
-                                   a->segment.data,
-                                   ngx_http_agntkey_admin_revoke_handler, a));
+                                       a->segment.data,
+                                       ngx_http_agntkey_admin_row_handler, a));
 }
 
 
@@ -411,44 +409,6 @@ static void
 ngx_http_agntkey_admin_row_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
 {
-    ngx_int_t                  answer, rv;
-    ngx_http_agntkey_json_t   *object;
-    ngx_http_agntkey_admin_t  *a = data;
-
-    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
-
-    if (answer == NGX_DECLINED) {
-
-        if (replies[0]->type == NGX_HTTP_AGNTKEY_RESP_NIL) {
-            answer = ngx_http_agntkey_admin_not_found(a);
-
-        } else {
-            rv = ngx_http_agntkey_admin_row(a, &a->segment, replies[0], NULL,
-                                            &object);
-
-            if (rv == NGX_OK) {
-                answer = ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
-                                                      object);
-
-            } else if (rv == NGX_DECLINED) {
-                answer = ngx_http_agntkey_admin_odd(a);
-
-            } else {
-                answer = NGX_HTTP_INTERNAL_SERVER_ERROR;
-            }
-        }
-    }
-
-    ngx_http_agntkey_admin_done(a, answer);
-}
-
-
-/* It is written; who has not heard of it yet? */
-
-static void
-ngx_http_agntkey_admin_revoke_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
-{
     u_char                     buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_int_t                  answer, rv;
     ngx_str_t                  record;
@@ -465,14 +425,26 @@ ngx_http_agntkey_admin_revoke_handler(void *data, ngx_http_agntkey_redis_e rc,
         } else {
             rv = ngx_http_agntkey_admin_row(a, &a->segment, replies[0], NULL,
                                             &object);
-            if (rv == NGX_OK) {
+
+            if (rv == NGX_OK && a->revokes) {
+
+                /* it is written; who has not heard of it yet? */
+
                 ngx_http_agntkey_registry_key(buf, &record, a->segment.data);
                 ngx_http_agntkey_admin_confirm(a, &record, object);
                 return;
             }
 
-            answer = (rv == NGX_DECLINED) ? ngx_http_agntkey_admin_odd(a)
-                                          : NGX_HTTP_INTERNAL_SERVER_ERROR;
+            if (rv == NGX_OK) {
+                answer = ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
+                                                      object);
+
+            } else if (rv == NGX_DECLINED) {
+                answer = ngx_http_agntkey_admin_odd(a);
+
+            } else {
+                answer = NGX_HTTP_INTERNAL_SERVER_ERROR;
+            }
         }
     }
 

@@ -30,7 +30,7 @@ typedef struct {
 
 struct ngx_http_agntkey_barriers_s {
     ngx_http_agntkey_watch_t              *watch;
-    ngx_http_agntkey_redis_t              *commands;
+    ngx_http_agntkey_acks_t               *acks;
     ngx_http_agntkey_redis_t              *admin;
     ngx_log_t                             *log;
 
@@ -77,18 +77,8 @@ struct ngx_http_agntkey_barrier_s {
 };
 
 
-static void ngx_http_agntkey_barriers_asked(void *data, ngx_str_t *text);
-static void ngx_http_agntkey_barriers_letter(void *data, ngx_str_t *text);
-static void ngx_http_agntkey_barriers_echo(
-    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *text);
-static void ngx_http_agntkey_barriers_ack(
-    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *text);
-static void ngx_http_agntkey_barriers_publish(
-    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *channel,
-    ngx_str_t *text);
-static void ngx_http_agntkey_barriers_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-
+static void ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
+    u_char *worker);
 static ngx_int_t ngx_http_agntkey_barrier_send(
     ngx_http_agntkey_barrier_t *barrier, ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_handler_pt handler);
@@ -154,7 +144,7 @@ static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
 
 ngx_http_agntkey_barriers_t *
 ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
-    ngx_http_agntkey_redis_t *commands, ngx_http_agntkey_redis_t *admin,
+    ngx_http_agntkey_acks_t *acks, ngx_http_agntkey_redis_t *admin,
     ngx_msec_t timeout, ngx_log_t *log)
 {
     ngx_http_agntkey_barriers_t  *barriers;
@@ -165,7 +155,7 @@ ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
     }
 
     barriers->watch = watch;
-    barriers->commands = commands;
+    barriers->acks = acks;
     barriers->admin = admin;
     barriers->log = log;
     barriers->wait = ngx_min(NGX_HTTP_AGNTKEY_BARRIER_WAIT,
@@ -173,8 +163,8 @@ ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
 
     ngx_queue_init(&barriers->queue);
 
-    ngx_http_agntkey_watch_listen(watch, ngx_http_agntkey_barriers_asked,
-                                  ngx_http_agntkey_barriers_letter, barriers);
+    ngx_http_agntkey_acks_listen(acks, ngx_http_agntkey_barriers_acknowledged,
+                                 barriers);
 
     return barriers;
 }
@@ -186,7 +176,7 @@ ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers)
     ngx_queue_t                 *q;
     ngx_http_agntkey_barrier_t  *barrier;
 
-    ngx_http_agntkey_watch_listen(barriers->watch, NULL, NULL, NULL);
+    ngx_http_agntkey_acks_listen(barriers->acks, NULL, NULL);
 
     while (!ngx_queue_empty(&barriers->queue)) {
         q = ngx_queue_head(&barriers->queue);
@@ -273,111 +263,13 @@ ngx_http_agntkey_barrier_cancel(ngx_http_agntkey_barrier_t *barrier)
 }
 
 
-/*
- * Somebody wants to know who has come this far: "<channel> <number>".  All
- * that stood on the stream before it has been done; but what was written in
- * the same turn of Redis's loop stands behind it.  So the answer waits for a
- * message to ourselves, which can only come in a later turn.
- */
-
 static void
-ngx_http_agntkey_barriers_asked(void *data, ngx_str_t *text)
+ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
+    u_char *worker)
 {
-    u_char                        buf[sizeof("echo  ") + NGX_INT64_LEN
-                                      + NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN];
-    ngx_str_t                     echo;
+    ngx_queue_t                  *q;
+    ngx_http_agntkey_barrier_t   *barrier;
     ngx_http_agntkey_barriers_t  *barriers = data;
-
-    if (text->len > NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN + 1 + NGX_INT64_LEN) {
-        return;
-    }
-
-    echo.data = buf;
-    echo.len = ngx_sprintf(buf, "echo %V", text) - buf;
-
-    ngx_http_agntkey_barriers_publish(barriers,
-                            ngx_http_agntkey_watch_channel(barriers->watch),
-                            &echo);
-}
-
-
-/* "echo <channel> <number>" from ourselves, "ack <number> <worker>" */
-
-static void
-ngx_http_agntkey_barriers_letter(void *data, ngx_str_t *text)
-{
-    ngx_str_t                     rest;
-    ngx_http_agntkey_barriers_t  *barriers = data;
-
-    if (text->len > 5 && ngx_strncmp(text->data, "echo ", 5) == 0) {
-
-        rest.data = text->data + 5;
-        rest.len = text->len - 5;
-
-        ngx_http_agntkey_barriers_echo(barriers, &rest);
-
-    } else if (text->len > 4 && ngx_strncmp(text->data, "ack ", 4) == 0) {
-
-        rest.data = text->data + 4;
-        rest.len = text->len - 4;
-
-        ngx_http_agntkey_barriers_ack(barriers, &rest);
-    }
-}
-
-
-static void
-ngx_http_agntkey_barriers_echo(ngx_http_agntkey_barriers_t *barriers,
-    ngx_str_t *text)
-{
-    u_char     buf[sizeof("ack  ") + NGX_INT64_LEN
-                   + NGX_HTTP_AGNTKEY_WORKER_LEN];
-    ngx_str_t  channel, number, ack;
-
-    channel.data = text->data;
-    channel.len = NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN;
-
-    if (text->len < channel.len + 2
-        || text->len > channel.len + 1 + NGX_INT64_LEN
-        || text->data[channel.len] != ' '
-        || ngx_strncmp(text->data, NGX_HTTP_AGNTKEY_WORKER_CHANNEL,
-                       sizeof(NGX_HTTP_AGNTKEY_WORKER_CHANNEL) - 1)
-           != 0)
-    {
-        return;
-    }
-
-    number.data = text->data + channel.len + 1;
-    number.len = text->len - channel.len - 1;
-
-    ack.data = buf;
-    ack.len = ngx_sprintf(buf, "ack %V %*s", &number,
-                          (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN,
-                          ngx_http_agntkey_watch_worker(barriers->watch))
-              - buf;
-
-    ngx_http_agntkey_barriers_publish(barriers, &channel, &ack);
-}
-
-
-static void
-ngx_http_agntkey_barriers_ack(ngx_http_agntkey_barriers_t *barriers,
-    ngx_str_t *text)
-{
-    off_t                        n;
-    u_char                      *p, *last;
-    ngx_queue_t                 *q;
-    ngx_http_agntkey_barrier_t  *barrier;
-
-    last = text->data + text->len;
-
-    p = ngx_strlchr(text->data, last, ' ');
-
-    if (p == NULL || last - p != NGX_HTTP_AGNTKEY_WORKER_LEN + 1) {
-        return;
-    }
-
-    n = ngx_atoof(text->data, p - text->data);
 
     for (q = ngx_queue_head(&barriers->queue);
          q != ngx_queue_sentinel(&barriers->queue);
@@ -385,43 +277,11 @@ ngx_http_agntkey_barriers_ack(ngx_http_agntkey_barriers_t *barriers,
     {
         barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
 
-        if ((off_t) barrier->number == n) {
-            ngx_http_agntkey_barrier_acknowledge(barrier, p + 1);
+        if ((off_t) barrier->number == number) {
+            ngx_http_agntkey_barrier_acknowledge(barrier, worker);
             return;
         }
     }
-}
-
-
-/* What cannot be sent is not missed: who asks does not wait for ever. */
-
-static void
-ngx_http_agntkey_barriers_publish(ngx_http_agntkey_barriers_t *barriers,
-    ngx_str_t *channel, ngx_str_t *text)
-{
-    ngx_str_t  argv[3], bytes;
-
-    ngx_str_set(&argv[0], "PUBLISH");
-    argv[1] = *channel;
-    argv[2] = *text;
-
-    if (ngx_http_agntkey_resp_format(argv, 3, &bytes) != NGX_OK) {
-        return;
-    }
-
-    (void) ngx_http_agntkey_redis_send(barriers->commands, &bytes,
-                                       ngx_http_agntkey_barriers_drop_handler,
-                                       NULL);
-
-    ngx_http_agntkey_resp_format_free(&bytes);
-}
-
-
-static void
-ngx_http_agntkey_barriers_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
-{
-    ngx_http_agntkey_resp_free(reply);
 }
 
 

@@ -6,9 +6,7 @@
  * their streams of invalidations, and waits until those who hold a lease have
  * answered, or until the leases of those who have not are over.
  *
- *     asks      HMGET record; registry, PUBLISH agntkey:barrier  (admin)
- *     worker    PUBLISH agntkey:worker:<itself> "echo ..."
- *               PUBLISH agntkey:worker:<who asks> "ack ..."
+ *     asks      HMGET record; registry, PUBLISH agntkey:barrier
  *     waits     for the answers, for WAIT, for leases
  */
 
@@ -20,6 +18,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_agntkey_ack.h"
 #include "ngx_http_agntkey_redis.h"
 #include "ngx_http_agntkey_watch.h"
 
@@ -47,13 +46,12 @@ typedef void (*ngx_http_agntkey_barrier_handler_pt)(void *data, ngx_int_t rc,
 
 
 /*
- * Answers whoever asks, over the client for commands; and asks over that of
- * administrators, which may be NULL where nobody does.  All outlive it.  No
- * question about replicas takes more than a quarter of timeout (ms), which is
- * that of a command.  Returns NULL without memory.
+ * Asks over the client of administrators, and hears what others say by the
+ * acks; all outlive it.  No question about replicas takes more than a quarter
+ * of timeout (ms), which is that of a command.  Returns NULL without memory.
  */
 ngx_http_agntkey_barriers_t *ngx_http_agntkey_barriers_create(
-    ngx_http_agntkey_watch_t *watch, ngx_http_agntkey_redis_t *commands,
+    ngx_http_agntkey_watch_t *watch, ngx_http_agntkey_acks_t *acks,
     ngx_http_agntkey_redis_t *admin, ngx_msec_t timeout, ngx_log_t *log);
 
 /* Handlers are not called. */

@@ -15,6 +15,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "ngx_http_agntkey_ack.h"
 #include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_record.h"
 #include "ngx_http_agntkey_server.h"
@@ -70,8 +71,11 @@ typedef struct {
     /* the worker's own, made when it starts */
     ngx_http_agntkey_store_t      *store;
     ngx_http_agntkey_usage_t      *usage;         /* NULL: not noted */
-    ngx_http_agntkey_barriers_t   *barriers;      /* NULL: nothing to say */
-    ngx_http_agntkey_redis_t      *admin;         /* NULL: no such location */
+    ngx_http_agntkey_acks_t       *acks;          /* NULL: hears nothing */
+
+    /* NULL: nothing to administer */
+    ngx_http_agntkey_redis_t      *admin;
+    ngx_http_agntkey_barriers_t   *barriers;
 } ngx_http_agntkey_main_conf_t;
 
 

@@ -11,6 +11,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_agntkey_access.h"
+#include "ngx_http_agntkey_ack.h"
 #include "ngx_http_agntkey_admin.h"
 #include "ngx_http_agntkey_admin_token.h"
 #include "ngx_http_agntkey_barrier.h"
@@ -951,20 +952,25 @@ ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
         }
     }
 
-    /* of its own, so that nothing an administrator does holds up requests */
-
-    if (amcf->administered) {
-        amcf->admin = ngx_http_agntkey_redis_create(&amcf->redis, log);
-        if (amcf->admin == NULL) {
+    if (watch) {
+        amcf->acks = ngx_http_agntkey_acks_create(watch, commands, log);
+        if (amcf->acks == NULL) {
             return NGX_ERROR;
         }
     }
 
-    if (watch == NULL) {
+    if (!amcf->administered) {
         return NGX_OK;
     }
 
-    amcf->barriers = ngx_http_agntkey_barriers_create(watch, commands,
+    /* of its own, so that nothing an administrator does holds up requests */
+
+    amcf->admin = ngx_http_agntkey_redis_create(&amcf->redis, log);
+    if (amcf->admin == NULL) {
+        return NGX_ERROR;
+    }
+
+    amcf->barriers = ngx_http_agntkey_barriers_create(watch, amcf->acks,
                                                       amcf->admin,
                                                       amcf->redis.timeout,
                                                       log);
@@ -988,6 +994,11 @@ ngx_http_agntkey_exit_process(ngx_cycle_t *cycle)
     if (amcf && amcf->admin) {
         ngx_http_agntkey_redis_destroy(amcf->admin);
         amcf->admin = NULL;
+    }
+
+    if (amcf && amcf->acks) {
+        ngx_http_agntkey_acks_destroy(amcf->acks);
+        amcf->acks = NULL;
     }
 
     if (amcf && amcf->usage) {

@@ -22,7 +22,7 @@
  * trust at most, how old what is remembered may be, and whom a barrier must
  * not forget.  Where the bytes are cut must make no difference to anything.
  *
- * Files: stream watch barrier store lookup cache record resp
+ * Files: stream watch ack barrier store lookup cache record resp
  */
 
 
@@ -234,6 +234,7 @@ static const char  *fuzz_canaries[] = {
 static ngx_http_agntkey_server_t     fuzz_server;
 static ngx_http_agntkey_store_t     *fuzz_store;
 static ngx_http_agntkey_watch_t     *fuzz_watch;
+static ngx_http_agntkey_acks_t      *fuzz_acks;
 static ngx_http_agntkey_barriers_t  *fuzz_barriers;
 
 /* in the order in which they are made */
@@ -371,7 +372,11 @@ fuzz_start(ngx_uint_t entries)
     (void) ngx_http_agntkey_redis_create(&fuzz_server, &fuzz_log);
     ngx_http_agntkey_redis_connect(fuzz_admin);
 
-    fuzz_barriers = ngx_http_agntkey_barriers_create(fuzz_watch, fuzz_commands,
+    fuzz_acks = ngx_http_agntkey_acks_create(fuzz_watch, fuzz_commands,
+                                             &fuzz_log);
+    fuzz_check(fuzz_acks);
+
+    fuzz_barriers = ngx_http_agntkey_barriers_create(fuzz_watch, fuzz_acks,
                                                      fuzz_admin, 100,
                                                      &fuzz_log);
     fuzz_check(fuzz_barriers);
@@ -396,6 +401,7 @@ fuzz_stop(void)
     }
 
     ngx_http_agntkey_barriers_destroy(fuzz_barriers);
+    ngx_http_agntkey_acks_destroy(fuzz_acks);
 
     for (i = 0; i < FUZZ_ASKING; i++) {
         fuzz_barrier_forget(&fuzz_asked[i]);
