@@ -208,10 +208,14 @@ like(http('GET /status')->{body}, qr/Waiting: 0\b/, 'nobody waits');
 my ($grown) = sort { $b <=> $a } map { $rounds[-1][$_] - $rounds[1][$_] }
                                 0 .. $#{ $rounds[1] };
 
-cmp_ok($grown, '<', 1024, 'the workers do not grow (KB)')
-    or diag(map { "@$_\n" } @rounds);
-cmp_ok($masters[-1] - $masters[0], '<', 1024,
-       'nor does the master, with each reload (KB)') or diag("@masters");
+SKIP: {
+    skip 'their size does not tell', 2 if !Agntkey::Nginx::size_tells($master);
+
+    cmp_ok($grown, '<', 1024, 'the workers do not grow (KB)')
+        or diag(map { "@$_\n" } @rounds);
+    cmp_ok($masters[-1] - $masters[0], '<', 1024,
+           'nor does the master, with each reload (KB)') or diag("@masters");
+}
 
 # A new worker that has done the same shows how many files there must be.
 

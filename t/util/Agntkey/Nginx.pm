@@ -256,6 +256,20 @@ sub fds {
 }
 
 
+# Does its size say what it needs?  A sanitizer, which maps terabytes, and
+# valgrind keep for a while what was freed.
+
+sub size_tells {
+    my ($pid) = @_;
+
+    open my $in, '<', "/proc/$pid/status" or return 0;
+    my ($size) = map { /^VmSize:\s*(\d+)/ ? $1 : () } <$in>;
+
+    return ($size // 0) < 2 ** 30
+           && (readlink("/proc/$pid/exe") // '') !~ /valgrind|memcheck/;
+}
+
+
 # KB
 
 sub rss {
