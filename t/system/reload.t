@@ -216,9 +216,15 @@ for my $url ("redis://127.0.0.1:$ENV{TEST_NGINX_REDIS_PORT}",
         Agntkey::Nginx::fds($nginx->pid) <= $first->[0]
     }), "$scheme: the master has no more files open")
         or diag("$first->[0], then $last->[0]");
-    ok($last->[1] - $first->[1] < 4096 + 8 * $count,
-       "$scheme: the master does not grow")
-        or diag("$first->[1] KB, then $last->[1] KB");
+
+    SKIP: {
+        skip 'its size does not tell', 1
+            if !Agntkey::Nginx::size_tells($nginx->pid);
+
+        ok($last->[1] - $first->[1] < 4096 + 8 * $count,
+           "$scheme: the master does not grow")
+            or diag("$first->[1] KB, then $last->[1] KB");
+    }
 
     # One connection to Redis for each worker, and that of the suite.
     ok(wait_until(10, sub {
@@ -267,8 +273,15 @@ for my $url ("redis://127.0.0.1:$ENV{TEST_NGINX_REDIS_PORT}",
     ok(wait_until(5, sub { Agntkey::Nginx::fds($worker) <= $seen[1][0] }),
        'the worker has no more files open')
         or diag(join ', ', map { $_->[0] } @seen);
-    ok($seen[-1][1] - $seen[1][1] < 1024, 'the worker does not grow')
-        or diag(join ' KB, ', map { $_->[1] } @seen);
+
+    SKIP: {
+        skip 'its size does not tell', 1
+            if !Agntkey::Nginx::size_tells($worker);
+
+        ok($seen[-1][1] - $seen[1][1] < 1024, 'the worker does not grow')
+            or diag(join ' KB, ', map { $_->[1] } @seen);
+    }
+
     ok(defined $nginx->quit, 'quit');
 }
 
