@@ -525,6 +525,7 @@ for my $mode ([1], [2], [4], [2, 3]) {
     my $nginx = Agntkey::Nginx->new(
         port => $other_port, cached(cache => 'entries=100 lease=3s'))->start;
 
+    ok(hit('one', port => $other_port), 'a hit, of who is to revoke');
     ok(hit('one'), 'a hit, by the proxy');
     $proxy->pause('down');
     is(asked('one'), '200 HIT', 'cut off, a hit within the lease');
