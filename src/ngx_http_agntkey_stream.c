@@ -534,9 +534,13 @@ ngx_http_agntkey_stream_changed(ngx_http_agntkey_stream_t *stream,
     }
 
     for (i = 0; i < keys->nelts; i++) {
-        stream->handlers.changed(stream->data,
-                       keys->elts[i]->type == NGX_HTTP_AGNTKEY_RESP_STRING
-                       ? &keys->elts[i]->str : NULL);
+
+        if (keys->elts[i]->type != NGX_HTTP_AGNTKEY_RESP_STRING) {
+            stream->handlers.changed(stream->data, NULL);
+            return;
+        }
+
+        stream->handlers.changed(stream->data, &keys->elts[i]->str);
     }
 }
 
