@@ -133,13 +133,6 @@ ngx_http_agntkey_stream_destroy(ngx_http_agntkey_stream_t *stream)
 }
 
 
-ngx_uint_t
-ngx_http_agntkey_stream_ready(ngx_http_agntkey_stream_t *stream)
-{
-    return stream->ready;
-}
-
-
 int64_t
 ngx_http_agntkey_stream_age(ngx_http_agntkey_stream_t *stream)
 {

@@ -69,9 +69,6 @@ ngx_http_agntkey_stream_t *ngx_http_agntkey_stream_create(
 
 void ngx_http_agntkey_stream_destroy(ngx_http_agntkey_stream_t *stream);
 
-/* Is everything heard?  1 or 0. */
-ngx_uint_t ngx_http_agntkey_stream_ready(ngx_http_agntkey_stream_t *stream);
-
 /*
  * How long ago the server has said that it is no replica, in ms of
  * ngx_http_agntkey_clock(), while the stream is ready.
