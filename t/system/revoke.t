@@ -722,5 +722,28 @@ for my $lost ('echo', 'ack') {
     $replica->stop;
 }
 
+
+# --- a worker that has lost its stream has nothing to be waited for
+
+{
+    redis_empty();
+    seed_key('one');
+
+    my $nginx = Agntkey::Nginx->new(workers => 1,
+                                    cached(cache => $long))->start;
+
+    ok(wait_until(20, sub { asked('one') =~ /HIT$/ }), 'no stream: a hit');
+    is(redis_cmd('ZCARD', 'agntkey:workers'), 1, 'no stream: registered');
+
+    redis_cmd('ACL', 'SETUSER', 'default', '-subscribe');
+    redis_cmd('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    ok(wait_until(5, sub { redis_cmd('ZCARD', 'agntkey:workers') == 0 }),
+       'no stream: it has left the registry');
+    is(asked('one'), '200 MISS', 'no stream: it asks Redis');
+
+    redis_cmd('ACL', 'SETUSER', 'default', '+subscribe');
+    ok(defined $nginx->quit, 'quit');
+}
+
 logs_clean();
 done_testing();
