@@ -63,7 +63,6 @@ struct ngx_http_agntkey_barrier_s {
     ngx_uint_t                             nearly;
 
     ngx_http_agntkey_receipt_t             receipt;
-    int64_t                                created_at;   /* of the record */
     int64_t                                asked;        /* ms */
     int64_t                                quarantine;   /* ends then, ms */
 
@@ -111,33 +110,39 @@ static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
 
 
 /*
- * Who holds a lease, and since when this Redis has known that: the registry
- * of one that was started from disk, or promoted, may lack the latest of
- * them.  A lease that was over by its own length ago is that of a worker that
- * has died; the length is there for a clock that somebody has set.
+ * The workers that hold a lease, and the time since when this Redis is known to
+ * have kept the list: one that was started from disk, or promoted, may lack the
+ * latest of them, and one without a mark may lack any.  Then that time is now,
+ * and the caller waits for a lease.
+ *
+ * A lease that ended by its own length ago is that of a worker that has died;
+ * the length is there for a clock that was set.  A member whose lease cannot be
+ * read is kept for the longest one.  The oldest come first, so more members
+ * than are read at once become fewer with each call; until then the result is
+ * an error.
  */
 
 static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
     "local t=redis.call('TIME') "
     "local now=t[1]*1000+math.floor(t[2]/1000) "
     "local out={} "
-    "local all=redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES') "
+    "local all=redis.call('ZRANGE',KEYS[1],0,8191,'WITHSCORES') "
     "for i=1,#all,2 do "
-    "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 0 "
+    "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 60000 "
     "if tonumber(all[i+1])+lease<now then redis.pcall('ZREM',KEYS[1],all[i]) "
     "else out[#out+1]=all[i] end end "
     "local info=redis.pcall('INFO','replication') "
     "if type(info)~='string' then info='' end "
     "local id=string.match(info,'master_replid:(%x+)') "
-    "local old=redis.call('GET',KEYS[2]) local since=0 "
-    "if old then "
-    "if id and string.match(old,'^%x+')==id then "
-    "since=tonumber(string.match(old,' (%d+)$')) or now "
-    "else since=now "
+    "local old=redis.call('GET',KEYS[2]) local since "
+    "if id and old and string.match(old,'^%x+')==id then "
+    "since=tonumber(string.match(old,' (%d+)$')) end "
+    "if not since or since>now then since=now "
     "if id then redis.pcall('SET',KEYS[2],id..string.format(' %.0f',now)) end "
-    "end end "
+    "end "
     "local _,replicas=string.gsub(info,'state=online','') "
     "redis.call('PUBLISH',ARGV[1],ARGV[2]) "
+    "if #all==16384 then return redis.error_reply('ERR too many workers') end "
     "return {now,since,replicas,out}"
 );
 
@@ -219,9 +224,8 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     ngx_str_set(&argv[0], "HMGET");
     argv[1] = *record;
     ngx_str_set(&argv[2], "active");
-    ngx_str_set(&argv[3], "created_at");
 
-    if (ngx_http_agntkey_barrier_send(barrier, argv, 4,
+    if (ngx_http_agntkey_barrier_send(barrier, argv, 3,
                                      ngx_http_agntkey_barrier_record_handler)
         != NGX_OK)
     {
@@ -314,33 +318,31 @@ static void
 ngx_http_agntkey_barrier_record_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
 {
-    off_t                        at;
-    ngx_str_t                   *active, *created_at;
+    ngx_http_agntkey_reply_t    *active;
     ngx_http_agntkey_barrier_t  *barrier = data;
 
     barrier->waiting--;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK
-        || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 2)
+        || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 1)
     {
         barrier->failed = 1;
 
     } else {
-        active = &reply->elts[0]->str;
-        created_at = &reply->elts[1]->str;
+        active = reply->elts[0];
 
-        if (active->len == 1 && active->data[0] == '1') {
+        if (active->type != NGX_HTTP_AGNTKEY_RESP_NIL
+            && active->type != NGX_HTTP_AGNTKEY_RESP_STRING)
+        {
+            barrier->failed = 1;
+
+        } else if (active->str.len == 1 && active->str.data[0] == '1') {
             barrier->failed = 1;
 
             ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
                           "agntkey: Redis has lost what was written: a record "
                           "is active that was not to be");
         }
-
-        at = created_at->len ? ngx_atoof(created_at->data, created_at->len)
-                             : 0;
-
-        barrier->created_at = (at > 0) ? at : 0;
     }
 
     ngx_http_agntkey_resp_free(reply);
@@ -434,12 +436,15 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
                                        + i * NGX_HTTP_AGNTKEY_WORKER_LEN);
     }
 
-    /* of a key that is younger nobody can have a lease of before */
+    /*
+     * Whatever the record says of its age: that is for people, and may be
+     * missing, or by another clock.
+     */
 
     now = elts[0]->integer;
     since = elts[1]->integer;
 
-    if (barrier->created_at <= since && now < since + lease) {
+    if (now < since + lease) {
 
         barrier->quarantine = barrier->asked + ngx_http_agntkey_barrier_margin(
                                          ngx_min(since + lease - now, lease));
@@ -460,7 +465,7 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
 }
 
 
-/* "<host>/<pid>/<worker>/<lease>"; whatever else it is will not answer */
+/* "<host>/<pid>/<worker>/<lease>"; anything else is no worker of ours */
 
 static void
 ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,

@@ -76,9 +76,12 @@ struct ngx_http_agntkey_watch_s {
     /* the deadline of a canary or a proof; the next proof; or a pause */
     ngx_event_t                          timer;
 
+    /* of this stream: the next one has another number, and so other names */
+    uint64_t                             number;
     u_char                               worker[NGX_HTTP_AGNTKEY_WORKER_LEN];
     ngx_str_t                            channel;
     ngx_str_t                            member;
+    ngx_str_t                            left;         /* the one before */
     ngx_str_t                            canaries[
                                              NGX_HTTP_AGNTKEY_WATCH_CANARIES];
     ngx_uint_t                           seen;         /* of them, bits */
@@ -86,6 +89,8 @@ struct ngx_http_agntkey_watch_s {
     u_char                               channel_buf[
                                           NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN];
     u_char                               member_buf[
+                                          NGX_HTTP_AGNTKEY_WATCH_MEMBER_MAX];
+    u_char                               left_buf[
                                           NGX_HTTP_AGNTKEY_WATCH_MEMBER_MAX];
     u_char                               canary_buf[
                                           NGX_HTTP_AGNTKEY_WATCH_CANARIES
@@ -97,7 +102,7 @@ struct ngx_http_agntkey_watch_s {
 };
 
 
-static ngx_int_t ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch);
+static void ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch);
 static ngx_int_t ngx_http_agntkey_watch_send(ngx_http_agntkey_watch_t *watch,
     ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_handler_pt handler);
@@ -109,6 +114,7 @@ static void ngx_http_agntkey_watch_down(void *data);
 static void ngx_http_agntkey_watch_change(void *data, ngx_uint_t up);
 static void ngx_http_agntkey_watch_ending(void *data);
 static void ngx_http_agntkey_watch_leave(ngx_http_agntkey_watch_t *watch);
+static void ngx_http_agntkey_watch_remove(ngx_http_agntkey_watch_t *watch);
 static void ngx_http_agntkey_watch_timer_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_watch_lose(ngx_http_agntkey_watch_t *watch);
 
@@ -152,8 +158,10 @@ static ngx_str_t  ngx_http_agntkey_watch_lua_canary = ngx_string(
 static ngx_str_t  ngx_http_agntkey_watch_lua_prove = ngx_string(
     "local t=redis.call('TIME') "
     "local now=t[1]*1000+math.floor(t[2]/1000) "
-    "local id=string.match(redis.call('INFO','replication'),"
-    "'master_replid:(%x+)') "
+    "local info=redis.call('INFO','replication') "
+    "if not string.find(info,'role:master') then "
+    "return redis.error_reply('READONLY not a primary') end "
+    "local id=string.match(info,'master_replid:(%x+)') "
     "redis.call('ZADD',KEYS[1],string.format('%.0f',now+ARGV[2]),ARGV[1]) "
     "local old=redis.call('GET',KEYS[2]) "
     "if not old or string.match(old,'^%x+')~=id then "
@@ -195,7 +203,9 @@ ngx_http_agntkey_watch_create(ngx_http_agntkey_server_t *conf,
     from.barrier = ngx_http_agntkey_watch_barrier;
     from.letter = ngx_http_agntkey_watch_letter;
 
-    if (ngx_http_agntkey_watch_names(watch) == NGX_OK) {
+    if (RAND_bytes((u_char *) &watch->number, sizeof(uint64_t)) == 1) {
+        ngx_http_agntkey_watch_names(watch);
+
         watch->stream = ngx_http_agntkey_stream_create(conf, &watch->channel,
                                                        lease != 0, &from,
                                                        watch, log);
@@ -225,10 +235,10 @@ ngx_http_agntkey_watch_destroy(ngx_http_agntkey_watch_t *watch)
 {
     ngx_str_t  argv[3], bytes;
 
-    if (watch->registered) {
+    if (watch->registered || watch->left.len) {
         ngx_str_set(&argv[0], "ZREM");
         ngx_str_set(&argv[1], "agntkey:workers");
-        argv[2] = watch->member;
+        argv[2] = watch->registered ? watch->member : watch->left;
 
         if (ngx_http_agntkey_resp_format(argv, 3, &bytes) == NGX_OK) {
             ngx_http_agntkey_redis_farewell(watch->commands, &bytes);
@@ -293,20 +303,25 @@ ngx_http_agntkey_watch_lease(ngx_http_agntkey_watch_t *watch)
 }
 
 
-static ngx_int_t
+/*
+ * The names of one stream.  None is used again: a command that was written to
+ * a connection that is lost may still be carried out, and a ZREM of the name
+ * that a lease is held by would take that lease out of the registry.  The
+ * number is random at first, so that no two workers meet.
+ */
+
+static void
 ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch)
 {
-    u_char      *p, random[NGX_HTTP_AGNTKEY_WORKER_LEN / 2];
+    u_char      *p;
     size_t       len;
     ngx_uint_t   i;
 
     static const char  *prefixes[] = { "agntkey:key:", "agntkey:workspace:" };
 
-    if (RAND_bytes(random, sizeof(random)) != 1) {
-        return NGX_ERROR;
-    }
+    watch->number++;
 
-    ngx_hex_dump(watch->worker, random, sizeof(random));
+    (void) ngx_sprintf(watch->worker, "%016xL", watch->number);
 
     len = NGX_HTTP_AGNTKEY_WORKER_LEN;
 
@@ -331,8 +346,6 @@ ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch)
         p = ngx_sprintf(p, "%scanary:%*s", prefixes[i], len, watch->worker);
         watch->canaries[i].len = p - watch->canaries[i].data;
     }
-
-    return NGX_OK;
 }
 
 
@@ -397,6 +410,7 @@ ngx_http_agntkey_watch_down(void *data)
 
     ngx_http_agntkey_watch_lose(watch);
     ngx_http_agntkey_watch_leave(watch);
+    ngx_http_agntkey_watch_names(watch);
 
     watch->state = NGX_HTTP_AGNTKEY_WATCH_DOWN;
 
@@ -471,14 +485,34 @@ ngx_http_agntkey_watch_ending(void *data)
 }
 
 
-/* Who trusts nothing has nothing to be waited for. */
+/*
+ * A worker without a lease leaves the registry, so that no revocation waits
+ * for it.  If it cannot do so now, it does as soon as commands can be sent.
+ */
 
 static void
 ngx_http_agntkey_watch_leave(ngx_http_agntkey_watch_t *watch)
 {
+    if (!watch->registered) {
+        return;
+    }
+
+    watch->registered = 0;
+
+    watch->left.data = watch->left_buf;
+    watch->left.len = watch->member.len;
+    ngx_memcpy(watch->left.data, watch->member.data, watch->member.len);
+
+    ngx_http_agntkey_watch_remove(watch);
+}
+
+
+static void
+ngx_http_agntkey_watch_remove(ngx_http_agntkey_watch_t *watch)
+{
     ngx_str_t  argv[3];
 
-    if (!watch->registered
+    if (watch->left.len == 0
         || !ngx_http_agntkey_redis_ready_now(watch->commands))
     {
         return;
@@ -486,13 +520,13 @@ ngx_http_agntkey_watch_leave(ngx_http_agntkey_watch_t *watch)
 
     ngx_str_set(&argv[0], "ZREM");
     ngx_str_set(&argv[1], "agntkey:workers");
-    argv[2] = watch->member;
+    argv[2] = watch->left;
 
     if (ngx_http_agntkey_watch_send(watch, argv, 3,
                                     ngx_http_agntkey_watch_drop_handler)
         == NGX_OK)
     {
-        watch->registered = 0;
+        watch->left.len = 0;
     }
 }
 
@@ -570,6 +604,8 @@ ngx_http_agntkey_watch_canary(ngx_http_agntkey_watch_t *watch)
     argv[4] = watch->canaries[1];
 
     watch->seen = 0;
+
+    ngx_http_agntkey_watch_remove(watch);
 
     if (ngx_http_agntkey_watch_send(watch, argv, 5,
                                     ngx_http_agntkey_watch_canary_handler)

@@ -203,12 +203,48 @@ for my $mode ([1], [2], [4], [2, 3]) {
            . ' waited for');
     is(scalar($nginx->lines($slow)), 1, 'a new registry: said so');
 
-    # A key that is younger than the registry cannot be in an older lease.
+    # Whatever the record says of its age: it may be by another clock.
+    my $hour = 3600 * 1000;
+    my $count = 1;
+    my ($id) = redis_cmd('INFO', 'replication') =~ /master_replid:(\w+)/;
+
+    for my $case (
+        ['a record of the future', 'f' x 40 . ' 0',
+         created_at => int(1000 * time) + $hour],
+        ['no mark', undef],
+        ['a mark that is empty', ''],
+        ['a mark without a time', $id],
+        ['a mark with a word for a time', "$id soon"],
+        ['a mark of the future', "$id " . (int(1000 * time) + $hour)],
+        ['a mark of a future that no number holds', "$id " . '9' x 40],
+    ) {
+        my ($title, $mark, %fields) = @$case;
+
+        seed_key('three', %fields);
+        ok(hit_everywhere(\%worker, 'three'), "$title: hits everywhere");
+
+        # no renewal may come between
+        defined $mark ? redis_cmd('SET', 'agntkey:registry', $mark)
+                      : redis_cmd('DEL', 'agntkey:registry');
+
+        $receipt = receipt_is(revoke('three'), 2, 2, $title);
+        cmp_ok($receipt->{took_ms}, '>=', $lease,
+               "$title: a lease was waited for");
+        is(scalar($nginx->lines($slow)), ++$count, "$title: said so");
+        like(redis_cmd('GET', 'agntkey:registry'), qr/^$id [1-9]\d{12}$/,
+             "$title: and it is marked now");
+    }
+
+    # The call itself gives such a workspace a time.
+    seed_key('three');
+    redis_cmd('HDEL', workspace_of('acme'), 'created_at');
+    ok(hit_everywhere(\%worker, 'three'), 'a workspace without a time: hits');
     redis_cmd('SET', 'agntkey:registry', 'f' x 40 . ' 0');
-    seed_key('three', created_at => int(1000 * time) + 3600 * 1000);
-    ok(hit_everywhere(\%worker, 'three'), 'hits everywhere');
-    receipt_is(revoke('three'), 2, 2, 'a new key');
-    is(scalar($nginx->lines($slow)), 1, 'a new key: nobody waits');
+    $receipt = receipt_is(api('PUT workspaces/acme', { status => 'disabled' }),
+                          2, 2, 'a workspace without a time');
+    cmp_ok($receipt->{took_ms}, '>=', $lease,
+           'a workspace without a time: a lease was waited for');
+
     ok(defined $nginx->quit, 'quit');
 }
 
@@ -558,7 +594,7 @@ my $write = {
 };
 
 my $barrier = qr/^EVAL .*'ZRANGE',KEYS\[1\].*PUBLISH/s;
-my $record = qr/^HMGET \S+ active created_at$/;
+my $record = qr/^HMGET \S+ active$/;
 
 {
     my @faults = (
@@ -576,8 +612,11 @@ my $record = qr/^HMGET \S+ active created_at$/;
         ['no reply in time', $barrier, 'stall'],
         ['the record is refused', $record, "-ERR no\r\n"],
         ['the record is a text', $record, "+OK\r\n"],
-        ['the record is short', $record, "*1\r\n\$-1\r\n"],
-        ['the record is active again', $record, "*2\r\n\$1\r\n1\r\n\$-1\r\n"],
+        ['the record is short', $record, "*0\r\n"],
+        ['the record is long', $record, "*2\r\n\$-1\r\n\$-1\r\n"],
+        ['the record is a number', $record, "*1\r\n:1\r\n"],
+        ['the record is a list', $record, "*1\r\n*1\r\n\$1\r\n1\r\n"],
+        ['the record is active again', $record, "*1\r\n\$1\r\n1\r\n"],
     );
 
     for my $fault (@faults) {

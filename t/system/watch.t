@@ -249,6 +249,60 @@ for my $type ('pubsub', 'normal', 'both') {
 }
 
 
+# --- what was written to a lost connection is carried out late
+
+# Every command that a worker has ever sent for itself, sent once more by
+# somebody else: this is what a connection does that delivers late.
+
+{
+    redis_empty();
+    seed_key('one');
+
+    my $nginx = Agntkey::Nginx->new(cached(
+        cache => 'entries=100 lease=60s'))->start;
+    my (%names, @seen);
+
+    my $members = sub { @{ redis_cmd('ZRANGE', 'agntkey:workers', 0, -1) } };
+
+    for my $round (1 .. 4) {
+        my $title = "late commands, stream $round";
+
+        ok(hit('one'), "$title: a hit");
+
+        my @now = $members->();
+        is(scalar @now, 1, "$title: one member") or diag(@now);
+        ok(!$names{ $now[0] }++, "$title: whose name is new");
+
+        redis_cmd('ZREM', 'agntkey:workers', $_) for @seen;
+        is(join(' ', $members->()), "@now",
+           "$title: what was to leave before has left before");
+
+        my ($id) = $now[0] =~ m{/([0-9a-f]{16})/60000$};
+        my @channels = @{ redis_cmd('PUBSUB', 'CHANNELS',
+                                    'agntkey:worker:*') };
+
+        is("@channels", "agntkey:worker:$id", "$title: its channel as well");
+        push @seen, @now;
+
+        # Both connections at the second time, as in a restart of Redis.
+        my @types = $round % 2 ? 'pubsub' : ('normal', 'pubsub');
+
+        redis()->pipeline(map { ['CLIENT', 'KILL', 'TYPE', $_,
+                                 'SKIPME', 'yes'] } @types);
+        ok(wait_until(20, sub {
+            my @then = $members->();
+            return @then == 1 && $then[0] ne $now[0];
+        }), "$title: the name goes with the stream") or diag($members->());
+    }
+
+    ok(hit('one'), 'late commands: a hit');
+    is(revoke('one')->{json}{receipt}{acknowledged}, 1,
+       'late commands: a revocation is acknowledged');
+    quits('late commands', $nginx);
+    is(scalar $members->(), 0, 'late commands: the last name is gone, too');
+}
+
+
 # --- cut off, and nobody has noticed
 
 {
