@@ -77,7 +77,8 @@ struct ngx_http_agntkey_watch_s {
     ngx_event_t                          timer;
 
     /* of this stream: the next one has another number, and so other names */
-    uint64_t                             number;
+    u_char                               number[
+                                              NGX_HTTP_AGNTKEY_WORKER_LEN / 2];
     u_char                               worker[NGX_HTTP_AGNTKEY_WORKER_LEN];
     ngx_str_t                            channel;
     ngx_str_t                            member;
@@ -203,7 +204,7 @@ ngx_http_agntkey_watch_create(ngx_http_agntkey_server_t *conf,
     from.barrier = ngx_http_agntkey_watch_barrier;
     from.letter = ngx_http_agntkey_watch_letter;
 
-    if (RAND_bytes((u_char *) &watch->number, sizeof(uint64_t)) == 1) {
+    if (RAND_bytes(watch->number, sizeof(watch->number)) == 1) {
         ngx_http_agntkey_watch_names(watch);
 
         watch->stream = ngx_http_agntkey_stream_create(conf, &watch->channel,
@@ -319,9 +320,11 @@ ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch)
 
     static const char  *prefixes[] = { "agntkey:key:", "agntkey:workspace:" };
 
-    watch->number++;
+    for (i = sizeof(watch->number); i && ++watch->number[i - 1] == 0; i--) {
+        /* void */
+    }
 
-    (void) ngx_sprintf(watch->worker, "%016xL", watch->number);
+    ngx_hex_dump(watch->worker, watch->number, sizeof(watch->number));
 
     len = NGX_HTTP_AGNTKEY_WORKER_LEN;
 
@@ -442,6 +445,8 @@ ngx_http_agntkey_watch_change(void *data, ngx_uint_t up)
 
         return;
     }
+
+    ngx_http_agntkey_watch_remove(watch);
 
     if (watch->state != NGX_HTTP_AGNTKEY_WATCH_READY) {
         return;
@@ -604,8 +609,6 @@ ngx_http_agntkey_watch_canary(ngx_http_agntkey_watch_t *watch)
     argv[4] = watch->canaries[1];
 
     watch->seen = 0;
-
-    ngx_http_agntkey_watch_remove(watch);
 
     if (ngx_http_agntkey_watch_send(watch, argv, 5,
                                     ngx_http_agntkey_watch_canary_handler)

@@ -4,9 +4,9 @@
  *
  * The stream of invalidations, and all that hangs on it: trust, what is
  * remembered, who is told that a revocation is done.  The connections are
- * made up here, with names that are fixed; what comes by them, and when, is
- * the input.  An input is a row of events, each up to a byte 0xff, and the
- * first byte of each says what happens:
+ * made up here; what comes by them, and when, is the input.  An input is a
+ * row of events, each up to a byte 0xff, and the first byte of each says what
+ * happens:
  *
  *     S ...   the stream brings these bytes       U   who connects, does
  *     C ...   so does the one for commands        D   who connects, fails
@@ -53,8 +53,7 @@
 #define FUZZ_PUBLISH   160
 #define FUZZ_ID        NGX_HTTP_AGNTKEY_WORKER_LEN
 
-#define FUZZ_WORKER    "0102030405060708"
-#define FUZZ_CHANNEL   "agntkey:worker:" FUZZ_WORKER
+#define FUZZ_CHANNEL   "agntkey:worker:"
 
 
 typedef struct {
@@ -166,6 +165,7 @@ static void fuzz_answer(ngx_http_agntkey_redis_t *redis);
 
 static void fuzz_model_sent(ngx_http_agntkey_redis_t *redis,
     fuzz_command_t *command, ngx_http_agntkey_reply_t *argv);
+static void fuzz_model_named(ngx_str_t *channel);
 static void fuzz_model_answered(fuzz_command_t *command,
     ngx_http_agntkey_reply_t *reply);
 static void fuzz_model_message(ngx_http_agntkey_reply_t *reply);
@@ -226,8 +226,12 @@ static const char  *fuzz_home_keys[] = {
     "agntkey:workspace:{tag0}acme", "agntkey:workspace:{tag0}beta"
 };
 
-static const char  *fuzz_canaries[] = {
-    "agntkey:key:canary:" FUZZ_WORKER, "agntkey:workspace:canary:" FUZZ_WORKER
+/* of the stream, as it has subscribed: no name may be used by two of them */
+static uint64_t      fuzz_number_of_names;
+static char          fuzz_worker[FUZZ_ID + 1];
+static char          fuzz_canary_texts[2][64];
+static const char   *fuzz_canaries[] = {
+    fuzz_canary_texts[0], fuzz_canary_texts[1]
 };
 
 
@@ -357,6 +361,7 @@ fuzz_start(ngx_uint_t entries)
     ngx_current_msec = fuzz_now;
     fuzz_nclients = 0;
     memset(&fuzz_model, 0, sizeof(fuzz_model));
+    fuzz_number_of_names = 0;
     fuzz_model_lost();
 
     conf.entries = entries;
@@ -731,6 +736,8 @@ fuzz_lose(ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_redis_e rc)
 static void
 fuzz_introduce(void)
 {
+    char  text[128];
+
     if (fuzz_stream->n && fuzz_stream->queue[0].argc == 2) {
         fuzz_bring_text(fuzz_stream,
                         "*4\r\n$2\r\nid\r\n:7\r\n$4\r\nrole\r\n"
@@ -738,9 +745,10 @@ fuzz_introduce(void)
         fuzz_bring_text(fuzz_stream, "+OK\r\n");
     }
 
-    fuzz_bring_text(fuzz_stream,
-                    "*3\r\n$9\r\nsubscribe\r\n"
-                    "$31\r\n" FUZZ_CHANNEL "\r\n:1\r\n");
+    snprintf(text, sizeof(text),
+             "*3\r\n$9\r\nsubscribe\r\n"
+             "$31\r\n" FUZZ_CHANNEL "%s\r\n:1\r\n", fuzz_worker);
+    fuzz_bring_text(fuzz_stream, text);
     fuzz_bring_text(fuzz_stream,
                     "*3\r\n$9\r\nsubscribe\r\n"
                     "$20\r\n__redis__:invalidate\r\n:2\r\n");
@@ -765,8 +773,8 @@ fuzz_prove(void)
     snprintf(proof, sizeof(proof), "proof %llu",
              (unsigned long long) fuzz_model.proof);
     snprintf(text, sizeof(text),
-             "*3\r\n$7\r\nmessage\r\n$31\r\n" FUZZ_CHANNEL "\r\n"
-             "$%zu\r\n%s\r\n", strlen(proof), proof);
+             "*3\r\n$7\r\nmessage\r\n$31\r\n" FUZZ_CHANNEL "%s\r\n"
+             "$%zu\r\n%s\r\n", fuzz_worker, strlen(proof), proof);
     fuzz_bring_text(fuzz_stream, text);
 }
 
@@ -796,15 +804,15 @@ fuzz_answer(ngx_http_agntkey_redis_t *redis)
     } else if (command->home != -1) {
         fuzz_bring_text(redis, "$1\r\n1\r\n");
 
-    } else if (redis == fuzz_admin && command->argc == 4) {
-        fuzz_bring_text(redis, "*2\r\n$-1\r\n$1\r\n1\r\n");
+    } else if (redis == fuzz_admin && command->argc == 3) {
+        fuzz_bring_text(redis, "*1\r\n$-1\r\n");
 
     } else if (redis == fuzz_admin && command->argc == 7) {
         snprintf(text, sizeof(text),
                  "*4\r\n:%lld\r\n:0\r\n:1\r\n*2\r\n"
-                 "$28\r\nhost/1/" FUZZ_WORKER "/2000\r\n"
+                 "$28\r\nhost/1/%s/2000\r\n"
                  "$28\r\nhost/2/00000000000000ff/3000\r\n",
-                 (long long) fuzz_now);
+                 (long long) fuzz_now, fuzz_worker);
         fuzz_bring_text(redis, text);
 
     } else {
@@ -817,6 +825,8 @@ static void
 fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
     ngx_http_agntkey_reply_t *argv)
 {
+    char        name[64];
+    size_t      len;
     ngx_str_t  *text;
 
     command->id = -1;
@@ -835,16 +845,23 @@ fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
             command->version = fuzz_model.homes[command->home];
         }
 
+    } else if (redis == fuzz_stream && fuzz_is(argv->elts[0], "SUBSCRIBE")) {
+        fuzz_model_named(&argv->elts[1]->str);
+
     } else if (redis == fuzz_commands && fuzz_is(argv->elts[0], "EVAL")) {
 
         if (argv->nelts == 5) {
+            fuzz_check(fuzz_is(argv->elts[3], fuzz_canaries[0]));
+            fuzz_check(fuzz_is(argv->elts[4], fuzz_canaries[1]));
             fuzz_model.seen = 0;
             fuzz_model.proof = 0;
 
         } else {
             fuzz_check(argv->nelts == 9);
-            fuzz_check(fuzz_is(argv->elts[5], "host/1/" FUZZ_WORKER "/2000"));
-            fuzz_check(fuzz_is(argv->elts[7], FUZZ_CHANNEL));
+            snprintf(name, sizeof(name), "host/1/%s/2000", fuzz_worker);
+            fuzz_check(fuzz_is(argv->elts[5], name));
+            snprintf(name, sizeof(name), FUZZ_CHANNEL "%s", fuzz_worker);
+            fuzz_check(fuzz_is(argv->elts[7], name));
             text = &argv->elts[8]->str;
             fuzz_model.proof = fuzz_digits(text->data + 6, text->len - 6);
             fuzz_model.begun = fuzz_now;
@@ -853,13 +870,43 @@ fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
 
     } else if (redis == fuzz_admin && fuzz_is(argv->elts[0], "EVAL")) {
         text = &argv->elts[6]->str;
-        fuzz_check(text->len > sizeof(FUZZ_CHANNEL));
-        fuzz_check(memcmp(text->data, FUZZ_CHANNEL " ",
-                          sizeof(FUZZ_CHANNEL)) == 0);
-        fuzz_barrier_number = fuzz_digits(text->data + sizeof(FUZZ_CHANNEL),
-                                          text->len - sizeof(FUZZ_CHANNEL));
+        len = sizeof(FUZZ_CHANNEL) + FUZZ_ID;
+        fuzz_check(text->len > len);
+        fuzz_check(memcmp(text->data, FUZZ_CHANNEL,
+                          sizeof(FUZZ_CHANNEL) - 1) == 0);
+        fuzz_check(text->data[len - 1] == ' ');
+        fuzz_barrier_number = fuzz_digits(text->data + len, text->len - len);
         fuzz_check(fuzz_barrier_number);
     }
+}
+
+
+/*
+ * A name that was used before may still be in commands that are under way on a
+ * connection that was lost.
+ */
+
+static void
+fuzz_model_named(ngx_str_t *channel)
+{
+    char      hex[FUZZ_ID + 1];
+    size_t    len;
+    uint64_t  number;
+
+    len = sizeof(FUZZ_CHANNEL) - 1;
+    fuzz_check(channel->len == len + FUZZ_ID);
+    fuzz_check(memcmp(channel->data, FUZZ_CHANNEL, len) == 0);
+
+    memcpy(hex, channel->data + len, FUZZ_ID);
+    hex[FUZZ_ID] = '\0';
+
+    number = strtoull(hex, NULL, 16);
+    fuzz_check(number > fuzz_number_of_names);
+
+    fuzz_number_of_names = number;
+    memcpy(fuzz_worker, hex, sizeof(hex));
+    snprintf(fuzz_canary_texts[0], 64, "agntkey:key:canary:%s", hex);
+    snprintf(fuzz_canary_texts[1], 64, "agntkey:workspace:canary:%s", hex);
 }
 
 
@@ -874,7 +921,7 @@ fuzz_model_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
         fuzz_model.homes_read[command->home] = command->version;
     }
 
-    if (command->argc == 4 || command->argc == 7) {
+    if (command->argc == 3 || command->argc == 7) {
         fuzz_barrier_answered(command, reply);
     }
 }
@@ -1157,8 +1204,8 @@ fuzz_barrier_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
             continue;
         }
 
-        if (command->argc == 4) {
-            b->inactive = reply->nelts == 2 && !fuzz_is(reply->elts[0], "1");
+        if (command->argc == 3) {
+            b->inactive = reply->nelts == 1 && !fuzz_is(reply->elts[0], "1");
             continue;
         }
 
@@ -1503,7 +1550,7 @@ RAND_bytes(unsigned char *buf, int num)
     int  i;
 
     for (i = 0; i < num; i++) {
-        buf[i] = (unsigned char) (i + 1);
+        buf[i] = (unsigned char) (i + (i < num - 1));
     }
 
     return 1;
