@@ -6,6 +6,7 @@
 
 #include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_clock.h"
+#include "ngx_http_agntkey_fence.h"
 #include "ngx_http_agntkey_stream.h"
 
 
@@ -422,7 +423,11 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
     barrier->nworkers = n;
     barrier->receipt.workers = n;
 
-    lease = ngx_http_agntkey_watch_lease(barrier->barriers->watch);
+    /* a worker without a lease may still count on a write of a moment ago */
+
+    lease = ngx_max((int64_t) ngx_http_agntkey_watch_lease(
+                                                  barrier->barriers->watch),
+                    2 * NGX_HTTP_AGNTKEY_FENCE_INTERVAL);
 
     for (i = 0; i < n; i++) {
         ngx_http_agntkey_barrier_worker(barrier, &barrier->workers[i],

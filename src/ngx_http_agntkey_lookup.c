@@ -48,6 +48,7 @@ typedef struct {
 
 struct ngx_http_agntkey_lookups_s {
     ngx_http_agntkey_redis_t             *redis;
+    ngx_http_agntkey_fence_t             *fence;
     ngx_http_agntkey_lookup_handlers_t    handlers;
     ngx_log_t                            *log;
 
@@ -75,6 +76,7 @@ static ngx_int_t ngx_http_agntkey_lookup_parse(
     ngx_http_agntkey_lookup_t *lookup, ngx_http_agntkey_reply_t *reply);
 static void ngx_http_agntkey_lookup_lost(ngx_http_agntkey_lookup_t *lookup,
     ngx_http_agntkey_redis_e rc);
+static void ngx_http_agntkey_lookup_fenced(ngx_http_agntkey_lookup_t *lookup);
 static void ngx_http_agntkey_lookup_conclude(
     ngx_http_agntkey_lookup_t *lookup);
 static void ngx_http_agntkey_lookup_done(ngx_http_agntkey_lookup_t *lookup,
@@ -92,6 +94,7 @@ static ngx_uint_t ngx_http_agntkey_lookup_muted(
 
 ngx_http_agntkey_lookups_t *
 ngx_http_agntkey_lookups_create(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_fence_t *fence,
     ngx_http_agntkey_lookup_handlers_t *handlers, ngx_log_t *log)
 {
     ngx_http_agntkey_lookups_t  *lookups;
@@ -102,6 +105,7 @@ ngx_http_agntkey_lookups_create(ngx_http_agntkey_redis_t *redis,
     }
 
     lookups->redis = redis;
+    lookups->fence = fence;
     lookups->handlers = *handlers;
     lookups->log = log;
     lookups->key.name = "HMGET agntkey:key:";
@@ -190,6 +194,10 @@ ngx_http_agntkey_lookup_send(ngx_http_agntkey_lookup_t *lookup)
 
     lookups = lookup->lookups;
 
+    if (ngx_http_agntkey_fence_ask(lookups->fence) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     p = ngx_cpymem(lookups->slot + 1, lookup->id, NGX_HTTP_AGNTKEY_TAG_LEN);
     ngx_memcpy(p + 1, lookup->id + NGX_HTTP_AGNTKEY_TAG_LEN,
                NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
@@ -261,6 +269,8 @@ ngx_http_agntkey_lookup_key_handler(void *data, ngx_http_agntkey_redis_e rc,
         ngx_http_agntkey_lookup_lost(lookup, rc);
 
     } else {
+        ngx_http_agntkey_lookup_fenced(lookup);
+
         lookup->reply = reply;
         lookup->rc = ngx_http_agntkey_lookup_parse(lookup, reply);
 
@@ -287,6 +297,8 @@ ngx_http_agntkey_lookup_workspace_handler(void *data,
         ngx_http_agntkey_lookup_conclude(lookup);
         return;
     }
+
+    ngx_http_agntkey_lookup_fenced(lookup);
 
     trouble = &lookup->lookups->workspace;
 
@@ -388,6 +400,17 @@ ngx_http_agntkey_lookup_lost(ngx_http_agntkey_lookup_t *lookup,
 
     if (rc == NGX_HTTP_AGNTKEY_REDIS_LOST) {
         lookup->lost = 1;
+    }
+}
+
+
+/* What a server says that may not be the primary does not count. */
+
+static void
+ngx_http_agntkey_lookup_fenced(ngx_http_agntkey_lookup_t *lookup)
+{
+    if (!ngx_http_agntkey_fence_open(lookup->lookups->fence)) {
+        lookup->failed = 1;
     }
 }
 

@@ -16,6 +16,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_agntkey_fence.h"
 #include "ngx_http_agntkey_record.h"
 #include "ngx_http_agntkey_redis.h"
 #include "ngx_http_agntkey_token.h"
@@ -51,7 +52,8 @@ typedef struct {
      *     NGX_OK        lookup->key is a complete record, which lives until
      *                   the handler returns
      *     NGX_DECLINED  Redis has no such key
-     *     NGX_ERROR     Redis could not be asked or did not answer
+     *     NGX_ERROR     Redis could not be asked, did not answer, or may not
+     *                   be the primary
      *     NGX_ABORT     what Redis holds makes no sense
      */
     void         (*done)(void *data, ngx_int_t rc);
@@ -85,11 +87,11 @@ struct ngx_http_agntkey_lookup_s {
 
 
 /*
- * What the look-ups of one worker have in common.  The client outlives it.
- * Returns NULL without memory.
+ * What the look-ups of one worker have in common.  The client and the fence,
+ * which is that of this client, outlive it.  Returns NULL without memory.
  */
 ngx_http_agntkey_lookups_t *ngx_http_agntkey_lookups_create(
-    ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_fence_t *fence,
     ngx_http_agntkey_lookup_handlers_t *handlers, ngx_log_t *log);
 
 /* Look-ups under way are left to themselves; their client goes, too. */

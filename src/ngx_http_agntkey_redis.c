@@ -91,6 +91,7 @@ struct ngx_http_agntkey_redis_s {
     ngx_http_agntkey_redis_message_pt message;       /* NULL: no stream */
     void                             *message_data;
 
+    ngx_uint_t                        generation;
     ngx_uint_t                        failures;
     ngx_msec_t                        away_since;
     uint64_t                          causes;    /* already named, hashed */
@@ -272,6 +273,13 @@ ngx_uint_t
 ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis)
 {
     return redis->away;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_redis_generation(ngx_http_agntkey_redis_t *redis)
+{
+    return redis->generation;
 }
 
 
@@ -1028,6 +1036,7 @@ ngx_http_agntkey_redis_fail(ngx_http_agntkey_redis_t *redis,
 
     sent = redis->sent;
 
+    redis->generation++;
     redis->sent = 0;
     ngx_http_agntkey_redis_empty(redis);
 

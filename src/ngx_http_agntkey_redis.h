@@ -110,6 +110,13 @@ ngx_uint_t ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis);
 ngx_uint_t ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis);
 
 /*
+ * A number of the connection that is there, or of the next one: commands that
+ * are sent while it stays the same leave by one connection, in their order.
+ */
+ngx_uint_t ngx_http_agntkey_redis_generation(
+    ngx_http_agntkey_redis_t *redis);
+
+/*
  * Closes the connection, if there is one; what waits on it is lost.  The next
  * is opened by ngx_http_agntkey_redis_connect() or by a command.
  */

@@ -215,6 +215,34 @@ ngx_http_agntkey_resp_format_free(ngx_str_t *cmd)
 }
 
 
+ngx_http_agntkey_reply_t *
+ngx_http_agntkey_resp_field(ngx_http_agntkey_reply_t *reply, const char *name)
+{
+    size_t      len;
+    ngx_str_t  *text;
+    ngx_uint_t  i;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY) {
+        return NULL;
+    }
+
+    len = ngx_strlen(name);
+
+    for (i = 0; i + 1 < reply->nelts; i += 2) {
+        text = &reply->elts[i]->str;
+
+        if (reply->elts[i]->type == NGX_HTTP_AGNTKEY_RESP_STRING
+            && text->len == len
+            && ngx_memcmp(text->data, name, len) == 0)
+        {
+            return reply->elts[i + 1];
+        }
+    }
+
+    return NULL;
+}
+
+
 void
 ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply, u_char *buf,
     ngx_str_t *text)

@@ -82,6 +82,13 @@ char *ngx_http_agntkey_resp_error(ngx_http_agntkey_resp_t *resp);
 void ngx_http_agntkey_resp_free(ngx_http_agntkey_reply_t *reply);
 
 /*
+ * The value of that name in a map as RESP2 has it, an array of names and values
+ * by turns; or NULL.
+ */
+ngx_http_agntkey_reply_t *ngx_http_agntkey_resp_field(
+    ngx_http_agntkey_reply_t *reply, const char *name);
+
+/*
  * An error reply for the log: its first line, up to where Redis
  * begins to quote arguments.  buf has room for 128 bytes; *text points
  * there.

@@ -23,6 +23,7 @@
 
 struct ngx_http_agntkey_store_s {
     ngx_http_agntkey_redis_t      *redis;
+    ngx_http_agntkey_fence_t      *fence;
     ngx_http_agntkey_lookups_t    *lookups;
     ngx_http_agntkey_watch_t      *watch;        /* NULL: no need */
     ngx_http_agntkey_cache_t      *cache;        /* NULL: no memory */
@@ -100,12 +101,18 @@ ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *server,
         goto failed;
     }
 
+    store->fence = ngx_http_agntkey_fence_create(store->redis, log);
+    if (store->fence == NULL) {
+        goto failed;
+    }
+
     found.key_asked = ngx_http_agntkey_find_open;
     found.workspace_asked = ngx_http_agntkey_find_home;
     found.wanted = ngx_http_agntkey_find_wanted;
     found.done = ngx_http_agntkey_find_done;
 
-    store->lookups = ngx_http_agntkey_lookups_create(store->redis, &found,
+    store->lookups = ngx_http_agntkey_lookups_create(store->redis,
+                                                     store->fence, &found,
                                                      log);
     if (store->lookups == NULL) {
         goto failed;
@@ -160,6 +167,10 @@ ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store)
 
     if (store->lookups) {
         ngx_http_agntkey_lookups_destroy(store->lookups);
+    }
+
+    if (store->fence) {
+        ngx_http_agntkey_fence_destroy(store->fence);
     }
 
     if (store->finds) {

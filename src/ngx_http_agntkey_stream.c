@@ -56,8 +56,6 @@ static void ngx_http_agntkey_stream_unable(ngx_http_agntkey_stream_t *stream,
 static void ngx_http_agntkey_stream_hello(ngx_http_agntkey_stream_t *stream);
 static void ngx_http_agntkey_stream_hello_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static ngx_http_agntkey_reply_t *ngx_http_agntkey_stream_field(
-    ngx_http_agntkey_reply_t *reply, const char *name);
 static void ngx_http_agntkey_stream_track(ngx_http_agntkey_stream_t *stream,
     int64_t id);
 static void ngx_http_agntkey_stream_track_handler(void *data,
@@ -293,8 +291,8 @@ ngx_http_agntkey_stream_hello_handler(void *data, ngx_http_agntkey_redis_e rc,
         return;
     }
 
-    id = ngx_http_agntkey_stream_field(reply, "id");
-    role = ngx_http_agntkey_stream_field(reply, "role");
+    id = ngx_http_agntkey_resp_field(reply, "id");
+    role = ngx_http_agntkey_resp_field(reply, "role");
 
     if (id == NULL || id->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         || role == NULL || role->type != NGX_HTTP_AGNTKEY_RESP_STRING)
@@ -309,30 +307,6 @@ ngx_http_agntkey_stream_hello_handler(void *data, ngx_http_agntkey_redis_e rc,
     }
 
     ngx_http_agntkey_resp_free(reply);
-}
-
-
-/* a map, as RESP2 has it: names and values by turns */
-
-static ngx_http_agntkey_reply_t *
-ngx_http_agntkey_stream_field(ngx_http_agntkey_reply_t *reply,
-    const char *name)
-{
-    ngx_uint_t  i;
-
-    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY) {
-        return NULL;
-    }
-
-    for (i = 0; i + 1 < reply->nelts; i += 2) {
-        if (reply->elts[i]->type == NGX_HTTP_AGNTKEY_RESP_STRING
-            && ngx_http_agntkey_stream_is(&reply->elts[i]->str, name))
-        {
-            return reply->elts[i + 1];
-        }
-    }
-
-    return NULL;
 }
 
 

@@ -247,13 +247,13 @@ GET /open
 --- config eval: $::config
 --- post_setup_server_root
 main::user('%R~agntkey:key:*', '%R~agntkey:workspace:*',
-           '+ping', '+hmget', '+hget');
+           '~agntkey:key:canary:*', '+ping', '+hmget', '+hget', '+del');
 --- init
 answer_is(ask('one'), 200, "request $_: 200") for 1, 2;
 --- request
 GET /open
---- no_error_log
-[error]
+--- no_error_log eval
+[qr/\[error\]/, qr/\[warn\]/]
 
 
 
@@ -534,3 +534,25 @@ is_true($said !~ /x7|y2/, 'it does not say the password', $said);
 main::nowhere();
 --- request
 GET /open
+
+
+
+=== TEST 28: a user who may not DEL a canary: works, and one line says what is lost
+--- http_config eval: main::url("app:$::encoded")
+--- config eval: $::config
+--- post_setup_server_root
+main::user('%R~agntkey:key:*', '%R~agntkey:workspace:*',
+           '+ping', '+hmget', '+hget');
+--- init
+answer_is(ask('one'), 200, "request $_: 200") for 1 .. 5;
+count_is(scalar log_lines(qr/\[warn\]/), 1, 'one line', log_lines(qr/./));
+count_is(scalar(grep { /^del$/ } map { my %entry = @$_; $entry{object} // '' }
+                @{ redis_cmd('ACL', 'LOG') }),
+         1, 'and one attempt');
+--- request
+GET /open
+--- error_log
+[warn]
+a primary that is cut off from its replicas is not noticed
+--- no_error_log
+[error]

@@ -1,9 +1,10 @@
 # Copyright (C) the agntkey authors
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Redis is there, but not in the state one hopes for.  Where it still serves
-# reads, keys are looked up as ever; where it does not: 503 with one line
-# that says what it said, and 200 by itself afterwards.
+# Redis is there, but not in the state one hopes for.  Where it is the primary
+# and serves reads, keys are looked up as ever; where it serves none, or may not
+# be the primary any more: 503 with one line that says what it said, and 200 by
+# itself afterwards.
 
 use lib 't/util';
 use Agntkey;
@@ -62,6 +63,41 @@ sub reads_go_on {
               "$what: an unknown key, connected anew: 401");
 }
 
+# It may not be the primary any more: whatever it answers, that is a 503, on the
+# connection that is there and on a new one, and never "unknown".
+
+sub is_fenced {
+    my ($server, $what) = @_;
+    my $lost = log_lines(qr/was lost/);
+
+    # A write that was accepted counts for 250 ms.
+    is_true(wait_until(5, sub { ask('one')->{code} eq '503' }),
+            "$what: a good key: 503", log_lines(qr/./));
+    answer_is(ask('one'), '503 store_unavailable', "$what: and again, $_")
+        for 1 .. 3;
+    answer_is(ask('two'), '503 store_unavailable', "$what: an unknown key");
+
+    $server->cmd('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    is_true(log_wait(qr/was lost/, $lost + 1), 'a new connection');
+
+    answer_is(ask('one'), '503 store_unavailable',
+              "$what: a good key, connected anew");
+    answer_is(ask('two'), '503 store_unavailable',
+              "$what: an unknown key, connected anew");
+    count_is(scalar log_lines(qr/may not be the primary any more/), 1,
+             "$what: one line for it", log_lines(qr/./));
+}
+
+sub is_open_again {
+    my ($what) = @_;
+
+    is_true(wait_until(10, sub { ask('one')->{code} eq '200' }),
+            "$what: 200 by itself", log_lines(qr/./));
+    answer_is(ask('two'), '401 unknown', "$what: an unknown key: 401");
+    count_is(scalar log_lines(qr/Redis takes writes again/), 1,
+             "$what: a line says so", log_lines(qr/./));
+}
+
 watch_logs();
 run_tests();
 logs_clean();
@@ -118,7 +154,7 @@ GET /open
 
 
 
-=== TEST 3: NOREPLICAS: reads go on
+=== TEST 3: NOREPLICAS: 503, since others may have taken over
 --- http_config eval: $::redis
 --- config eval: $::config
 --- init
@@ -128,51 +164,73 @@ redis_cmd('CONFIG', 'SET', 'min-replicas-to-write', '1');
 is_true(!eval { redis_cmd('SET', 'x', 1); 1 } && $@ =~ /^NOREPLICAS/,
         'it takes no writes', $@);
 
-main::reads_go_on(redis(), 'NOREPLICAS');
+main::is_fenced(redis(), 'NOREPLICAS');
 
 redis_cmd('CONFIG', 'SET', 'min-replicas-to-write', '0');
+main::is_open_again('enough replicas');
 --- request
 GET /open
---- no_error_log
-[error]
+--- error_log eval
+qr/\[error\] .*agntkey: Redis may not be the primary any more, .*: NOREPLICAS /
 
 
 
-=== TEST 4: READONLY, a replica: reads go on
+=== TEST 4: READONLY, a replica: 503
 --- http_config eval: $::to_other
 --- config eval: $::config
 --- post_setup_server_root
 main::replica();
 --- init
-answer_is(ask('one'), 200, 'before: 200');
-
 is_true(!eval { $::replica->cmd('SET', 'x', 1); 1 } && $@ =~ /^READONLY/,
         'it takes no writes', $@);
 
-main::reads_go_on($::replica, 'READONLY');
+main::is_fenced($::replica, 'READONLY');
+
+$::replica->cmd('REPLICAOF', 'NO', 'ONE');
+main::is_open_again('promoted');
 $::replica->stop;
 --- request
 GET /open
---- no_error_log
-[error]
+--- error_log eval
+qr/\[error\] .*agntkey: Redis may not be the primary any more, .* replica/
 
 
 
-=== TEST 5: a replica that has lost its master, and serves what it has
+=== TEST 5: a replica that was a primary, and one that takes writes: 503
 --- http_config eval: $::to_other
 --- config eval: $::config
 --- post_setup_server_root
 main::replica();
+$::replica->cmd('REPLICAOF', 'NO', 'ONE');
 --- init
-answer_is(ask('one'), 200, 'before: 200');
+answer_is(ask('one'), 200, 'a primary: 200');
 
+# It serves what it has until it finds its master, which is nothing.
 $::replica->cmd('REPLICAOF', '127.0.0.1', $ENV{TEST_NGINX_CLOSED_PORT});
-main::reads_go_on($::replica, 'without a master');
+main::is_fenced($::replica, 'demoted, on a connection that stays');
+
+$::replica->cmd('REPLICAOF', 'NO', 'ONE');
+$::replica->cmd('FLUSHALL');
+$::replica->cmd('REPLICAOF', '127.0.0.1', $ENV{TEST_NGINX_CLOSED_PORT});
+answer_is(ask('one'), '503 store_unavailable', "an empty one, $_") for 1 .. 3;
+
+$::replica->cmd('CONFIG', 'SET', 'replica-read-only', 'no');
+is_true(eval { $::replica->cmd('SET', 'x', 1) }, 'it takes writes', $@);
+answer_is(ask('one'), '503 store_unavailable', 'a replica that takes writes');
+answer_is(ask('two'), '503 store_unavailable', 'an unknown key: the same');
+
+$::replica->cmd('REPLICAOF', '127.0.0.1', $ENV{TEST_NGINX_REDIS_PORT});
+is_true(wait_until(20, sub {
+    $::replica->cmd('INFO', 'replication') =~ /^master_link_status:up/m
+}), 'it has all again');
+$::replica->cmd('REPLICAOF', 'NO', 'ONE');
+is_true(wait_until(10, sub { ask('one')->{code} eq '200' }),
+        'promoted: 200', log_lines(qr/./));
 $::replica->stop;
 --- request
 GET /open
---- no_error_log
-[error]
+--- error_log eval
+qr/\[error\] .*agntkey: Redis may not be the primary any more, .* replica/
 
 
 
@@ -182,13 +240,14 @@ GET /open
 --- post_setup_server_root
 main::replica('--replica-serve-stale-data', 'no');
 --- init
+$::replica->cmd('REPLICAOF', 'NO', 'ONE');
 answer_is(ask('one'), 200, 'before: 200');
 
 $::replica->cmd('REPLICAOF', '127.0.0.1', $ENV{TEST_NGINX_CLOSED_PORT});
 
 answer_is(ask('one'), 503, "a good key, time $_: 503") for 1 .. 5;
 answer_is(ask('two'), 503, 'an unknown key: 503');
-is_true(log_lines(qr/\[error\]/) <= 2, 'one line for each command',
+is_true(log_lines(qr/\[error\]/) <= 4, 'one line for each command',
         log_lines(qr/./));
 
 $::replica->cmd('REPLICAOF', 'NO', 'ONE');
@@ -260,11 +319,11 @@ qr/\[error\] .*agntkey: Redis .* is away: PING: LOADING /
 main::replica('--key-load-delay', '5000', '--repl-diskless-load', 'disabled',
               '--loading-process-events-interval-bytes', '1024');
 --- init
+$::replica->cmd('REPLICAOF', 'NO', 'ONE');
 answer_is(ask('one'), 200, 'before: 200');
 
 # It takes all from its master again, who now has much more.
 redis_cmd('DEBUG', 'POPULATE', 20000);
-$::replica->cmd('REPLICAOF', 'NO', 'ONE');
 $::replica->cmd('SET', 'x', 1);
 $::replica->cmd('REPLICAOF', '127.0.0.1', $ENV{TEST_NGINX_REDIS_PORT});
 
@@ -274,16 +333,23 @@ is_true(wait_until(20, sub {
 
 answer_is(ask('one'), 503, "a good key, time $_: 503") for 1 .. 5;
 answer_is(ask('two'), 503, 'an unknown key: 503');
-is_true(log_lines(qr/\[error\]/) <= 2, 'one line for each command',
+is_true(log_lines(qr/\[error\]/) <= 4, 'one line for each command',
         log_lines(qr/./));
 
+# It is a replica, and would be one when it has loaded.
 $::replica->cmd('CONFIG', 'SET', 'key-load-delay', '0');
+is_true(wait_until(20, sub {
+    $::replica->cmd('INFO', 'replication') =~ /^master_link_status:up/m
+}), 'loaded');
+answer_is(ask('one'), 503, 'a replica: 503');
+
+$::replica->cmd('REPLICAOF', 'NO', 'ONE');
 is_true(wait_until(20, sub { ask('one')->{code} eq '200' }), 'then: 200');
 $::replica->stop;
 --- request
 GET /open
 --- error_log eval
-qr/\[error\] .*agntkey: Redis answered HMGET agntkey:key: with: LOADING /
+qr/\[error\] .*agntkey: Redis (?:answered HMGET agntkey:key: with:|.* is away: PING:) LOADING /
 
 
 
@@ -350,18 +416,20 @@ GET /open
 
 
 
-=== TEST 13: paused for writes: reads go on
+=== TEST 13: paused for writes, as in a planned failover: 503, then 200
 --- http_config eval: $::redis
 --- config eval: $::config
 --- init
 answer_is(ask('one'), 200, 'before: 200');
 redis_cmd('CLIENT', 'PAUSE', '60000', 'WRITE');
-main::reads_go_on(redis(), 'paused');
+is_true(wait_until(5, sub { ask('one')->{code} eq '503' }),
+        'paused: 503', log_lines(qr/./));
+answer_is(ask('two'), 503, 'an unknown key: 503');
 redis_cmd('CLIENT', 'UNPAUSE');
+is_true(wait_until(10, sub { ask('one')->{code} eq '200' }),
+        'then: 200', log_lines(qr/./));
 --- request
 GET /open
---- no_error_log
-[error]
 
 
 

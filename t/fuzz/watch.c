@@ -17,6 +17,7 @@
  *     T n     time goes by                        E   the worker is to end
  *     F n, X n   a key is looked up; who asked has gone
  *     B, b n  a barrier begins; who asked has gone
+ *     N       Redis refuses writes as if it were no primary, or no more so
  *
  * Beside it runs a model, which hears the same.  It says when there may be
  * trust at most, how old what is remembered may be, and whom a barrier must
@@ -226,6 +227,8 @@ static const char  *fuzz_home_keys[] = {
     "agntkey:workspace:{tag0}acme", "agntkey:workspace:{tag0}beta"
 };
 
+static ngx_uint_t    fuzz_fenced;
+
 /* of the stream, as it has subscribed: no name may be used by two of them */
 static uint64_t      fuzz_number_of_names;
 static char          fuzz_worker[FUZZ_ID + 1];
@@ -362,6 +365,7 @@ fuzz_start(ngx_uint_t entries)
     fuzz_nclients = 0;
     memset(&fuzz_model, 0, sizeof(fuzz_model));
     fuzz_number_of_names = 0;
+    fuzz_fenced = 0;
     fuzz_model_lost();
 
     conf.entries = entries;
@@ -458,6 +462,7 @@ fuzz_event(const uint8_t *data, size_t len, size_t from, size_t cut,
         ngx_http_agntkey_store_cancel(&fuzz_asking[arg % FUZZ_ASKING].waiter);
         break;
 
+    case 'N': fuzz_fenced = !fuzz_fenced; break;
     case 'B': fuzz_barrier_start(); break;
     case 'b': fuzz_barrier_cancel(arg); break;
 
@@ -1131,6 +1136,7 @@ fuzz_found(void *data, ngx_int_t rc, ngx_http_agntkey_record_t *key,
     fuzz_check((key != NULL) == (rc == NGX_OK));
 
     if (rc == NGX_OK || rc == NGX_DECLINED) {
+        fuzz_check(!fuzz_fenced);
         fuzz_check(fuzz_model.read[asking->id] >= asking->version);
     }
 
@@ -1532,6 +1538,36 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
     ngx_http_agntkey_resp_destroy(resp);
 
     return NGX_OK;
+}
+
+
+/* in place of the fence */
+
+ngx_http_agntkey_fence_t *
+ngx_http_agntkey_fence_create(ngx_http_agntkey_redis_t *redis,
+    ngx_log_t *log)
+{
+    return (ngx_http_agntkey_fence_t *) &fuzz_fenced;
+}
+
+
+void
+ngx_http_agntkey_fence_destroy(ngx_http_agntkey_fence_t *fence)
+{
+}
+
+
+ngx_int_t
+ngx_http_agntkey_fence_ask(ngx_http_agntkey_fence_t *fence)
+{
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_fence_open(ngx_http_agntkey_fence_t *fence)
+{
+    return !fuzz_fenced;
 }
 
 

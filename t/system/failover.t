@@ -111,5 +111,104 @@ ok(!$replica->cmd('HEXISTS', record_of('two'), 'active'),
 ok(defined $nginx->quit, 'quit');
 $after->stop;
 $replica->stop;
+
+
+# --- a primary that is cut off, with clients on its side
+
+# It has a replica, without which it takes no writes; the replica is promoted,
+# and keys are revoked there.  Whoever has stayed with the old primary hears of
+# none of that, and must not believe what it goes on saying.
+
+redis_start();
+redis_cmd('CONFIG', 'SET', 'min-replicas-to-write', '1');
+redis_cmd('CONFIG', 'SET', 'min-replicas-max-lag', '1');
+
+$link = Agntkey::Proxy->new(to => $ENV{TEST_NGINX_REDIS_PORT},
+                            port => free_port());
+$replica = redis_server(
+    name => 'promoted',
+    args => ['--replicaof', '127.0.0.1', $link->port,
+             '--repl-diskless-sync-delay', '0'],
+);
+
+ok(wait_until(20, sub { eval { redis_empty(); 1 } }),
+   'cut off: writes are taken with a replica') or diag($@);
+seed_key($_) for 'one', 'two';
+
+my %old = map {
+    my ($name, $cache, @more) = @$_;
+
+    $name => Agntkey::Nginx->new(name => $name, port => free_port(),
+                                 cached(cache => $cache, @more))->start;
+} ['cached', 'entries=100 lease=500ms'],
+  ['asks', 'off'],
+  ['stays', 'entries=100 lease=500ms',
+   http => 'agntkey_stale 1h;'];
+
+my $stays = delete $old{stays};
+
+for my $name (sort keys %old) {
+    ok(wait_until(20, sub {
+        my ($code) = asked('one', port => $old{$name}{port}) =~ /^(\d+)/;
+        return $code eq '200';
+    }), "cut off, $name: accepted before");
+}
+
+ok(hit('two', port => $stays->{port}), 'cut off, agntkey_stale: a hit before');
+
+ok(wait_until(10, sub {
+    $replica->cmd('HEXISTS', record_of('one'), 'active')
+        && $replica->cmd('HEXISTS', record_of('two'), 'active');
+}), 'cut off: the replica has the keys');
+
+$link->pause('both');
+ok(wait_until(20, sub {
+    !eval { redis_cmd('DEL', 'x'); 1 } && $@ =~ /^NOREPLICAS/
+}), 'cut off: the old primary takes no writes');
+
+$replica->cmd('REPLICAOF', 'NO', 'ONE');
+
+my $new = Agntkey::Nginx->new(
+    name => 'new', port => free_port(),
+    cached(redis => 'redis://127.0.0.1:' . $replica->port,
+           cache => 'entries=100 lease=500ms'),
+)->start;
+
+ok(wait_until(20, sub {
+    ($res = revoke('one', port => $new->{port}))->{code} eq '200'
+}), 'cut off: revoked at the new primary') or diag($res->{raw});
+
+my $no_answer = qr/^503 store_unavailable/;
+
+for my $round (1 .. 5) {
+    for my $name (sort keys %old) {
+        like(asked('one', port => $old{$name}{port}), $no_answer,
+             "cut off, $name: not accepted after the receipt, $round");
+    }
+}
+
+is(redis_cmd('HGET', record_of('one'), 'active'), 1,
+   'cut off: though the old primary still says that it is active');
+
+for my $name (sort keys %old) {
+    like(asked('two', port => $old{$name}{port}), $no_answer,
+         "cut off, $name: neither is any other key");
+    like(asked('nobody', port => $old{$name}{port}), $no_answer,
+         "cut off, $name: nor is one unknown");
+    is(scalar $old{$name}->lines(qr/\[error\] .*may not be the primary/), 1,
+       "cut off, $name: one line says why");
+}
+
+is(asked('two', port => $stays->{port}), '200 STALE',
+   'cut off, agntkey_stale: the operator has chosen this');
+
+# The old one is told.
+redis_cmd('CONFIG', 'SET', 'min-replicas-to-write', '0');
+ok(wait_until(20, sub { asked('two', port => $old{$_}{port}) =~ /^200/ }),
+   "cut off, $_: 200 when it takes writes") for sort keys %old;
+
+ok(defined $_->quit, 'quit') for values %old, $new, $stays;
+$link->stop;
+$replica->stop;
 logs_clean();
 done_testing();
