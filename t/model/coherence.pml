@@ -13,10 +13,10 @@
  *
  * What is left out, and why nothing is lost by that
  *
- * Values.  One key, active at first, and one revocation. Keys do not meet in
- * the protocol. A verdict needs two records, but allows only if both are
- * active, and each is read, kept, invalidated and revoked by itself; so the
- * record that was not revoked can only make a verdict worse, or late. A record
+ * Values.  One key, active at first, and one revocation: of the key, or of its
+ * workspace. Keys do not meet in the protocol. A verdict needs both records,
+ * and allows only if both are active; the one that is not revoked stays active.
+ * A look-up may ask for the second record later than for the first. A record
  * that is not active allows nothing, and is not worth a place in the state.
  *
  * Look-ups.  One at a time for each worker, and it is chosen freely which. The
@@ -24,7 +24,16 @@
  * others could only take an entry away.
  *
  * Commands.  Those of one connection may be carried out in any order, and late:
- * no rule relies on their order.
+ * no rule relies on their order, but that of the fence, where a look-up and the
+ * write ahead of it are one step. Commands of a connection that was lost may be
+ * carried out later, too: a worker that leaves the registry, and a change that
+ * makes the record active.
+ *
+ * Two primaries.  A replica may be promoted while the old primary goes on. From
+ * then on that one takes no writes (min-replicas-to-write), and says what was
+ * true. All connections lead there, and to the new one when they have been
+ * lost, or not yet. The registry that the new one has is an old one: it knows
+ * of nobody. The revoker is a client of the new one.
  *
  * Stalls, and losses that nobody sees.  Every step of a worker may come
  * arbitrarily late, or never. A worker that hangs, or is cut off, or whose
@@ -50,7 +59,9 @@
  *
  * Workers.  They meet only in the revoker, which waits for all of them. Take
  * out of a run all but the one that breaks the claim, and the answer comes no
- * later: so one is enough. Two are tried because this is easier to believe.
+ * later: so one is enough. Two are tried because this is easier to believe, but
+ * without late changes, second records and second primaries (PLAIN): that would
+ * be too many states.
  *
  * What a rule makes void.  The canary, the role and strayed nonces are in the
  * model only where the rule about them is not: a worker that has the rule does
@@ -73,6 +84,8 @@ mtype = { INVALIDATION, BARRIER, NONCE, OLD, BACK };
 #define NONE     0      /* of a command of a worker: there is none */
 #define SENT     1
 #define DONE     2      /* carried out; what it has caused is under way */
+#define FIRST    3      /* of a look-up: one record was asked for, the one that
+                           is revoked was not */
 
 #define IDLE     0      /* of the revoker */
 #define WRITTEN  1
@@ -83,15 +96,19 @@ mtype = { INVALIDATION, BARRIER, NONCE, OLD, BACK };
 
 /* Redis */
 
-bool  in_force = true;          /* the key's record */
+bool  in_force = true;          /* the record that is revoked */
+bool  second;                   /* it is the second that a look-up asks for */
+bool  pending;                  /* a change under way that makes it active */
 byte  registered[WORKERS];      /* ticks until a member is dropped */
 bool  restarted;                /* with the registry lost; happens once */
 bool  unmarked;                 /* no script has noticed that yet */
+bool  markless;                 /* and there is no mark that one could see */
 byte  mark;                     /* ticks until it is a lease ago */
+bool  replaced;                 /* there is a new primary; happens once */
 
 /* what Redis has put on a stream, and the worker has not read */
 
-chan  stream[WORKERS] = [6] of { mtype };
+chan  stream[WORKERS] = [8] of { mtype };
 
 /* workers */
 
@@ -100,8 +117,13 @@ bool  trusted[WORKERS];
 byte  left[WORKERS];            /* ticks until the lease ends */
 bool  entry[WORKERS];           /* an active record, of this epoch */
 
+bool  old[WORKERS];             /* its connections lead to the old primary */
+
 byte  lookup[WORKERS];          /* DONE: it has read an active record */
 bool  fills[WORKERS];           /* it was sent while trusted */
+bool  fenced[WORKERS];          /* it was sent without a write ahead of it */
+bool  late[WORKERS];            /* it was sent after the answer */
+byte  write[WORKERS];           /* ticks that a write has been accepted for */
 
 byte  renewal[WORKERS];
 byte  age[WORKERS];             /* ticks since it was sent */
@@ -110,6 +132,12 @@ byte  echo[WORKERS];            /* the round trip before acknowledging */
 
 #ifdef REGISTER_AFTER_LEASE
 bool  unregistered[WORKERS];
+#endif
+
+/* only a worker that uses its name again can be taken out of the registry */
+
+#ifdef SAME_NAME
+bool  leaving[WORKERS];
 #endif
 
 /* the revoker */
@@ -163,11 +191,19 @@ bool  stray[WORKERS];           /* a lost connection had taken a renewal */
 #endif
 
 
+inline forget_lookup(w) {
+    lookup[w] = NONE;
+    fills[w] = false;
+    fenced[w] = false;
+    late[w] = false
+}
+
+
 /* PUBLISH: goes out at once */
 
 inline publish(pw, pm) {
     if
-    :: up[pw] -> TO(pw, pm)
+    :: up[pw] && !old[pw] -> TO(pw, pm)
     :: else
     fi
 }
@@ -175,7 +211,7 @@ inline publish(pw, pm) {
 
 inline invalidate(iw) {
     if
-    :: up[iw] && HEARS(iw) -> TO(iw, INVALIDATION)
+    :: up[iw] && !old[iw] && HEARS(iw) -> TO(iw, INVALIDATION)
     :: else
     fi
 }
@@ -185,7 +221,10 @@ inline invalidate(iw) {
 
 inline notice_restart() {
     if
-    :: unmarked -> unmarked = false; mark = (revoker < WAITING -> LEASE : 0)
+    :: unmarked ->
+        unmarked = false;
+        markless = false;
+        mark = (revoker < WAITING -> LEASE : 0)
     :: else
     fi
 }
@@ -195,7 +234,9 @@ inline notice_restart() {
 
 inline carry_out(w) {
     if
-    :: renewal[w] == SENT ->
+    :: renewal[w] == SENT && old[w] -> renewal[w] = NONE     /* refused */
+
+    :: renewal[w] == SENT && !old[w] ->
         notice_restart();
 #ifdef REGISTER_AFTER_LEASE
         unregistered[w] = true;
@@ -214,11 +255,28 @@ inline carry_out(w) {
         echo[w] = DONE;
         publish(w, BACK)
 
-    :: lookup[w] == SENT ->
+    :: lookup[w] == SENT && !old[w] ->
+#ifndef PLAIN
+        write[w] = (revoker < ANSWERED -> LEASE : 0);
+#endif
         if
         :: in_force -> lookup[w] = DONE
-        :: else   -> lookup[w] = NONE; fills[w] = false
+        :: else   -> forget_lookup(w)
         fi
+
+    :: lookup[w] == SENT && old[w] ->
+        if
+#ifdef NO_FENCE
+        :: true -> lookup[w] = DONE
+#else
+        :: fenced[w] -> lookup[w] = DONE
+        :: else -> forget_lookup(w)         /* the write is refused */
+#endif
+        fi
+
+#ifdef SAME_NAME
+    :: leaving[w] -> leaving[w] = false; registered[w] = 0
+#endif
 
 #ifdef REGISTER_AFTER_LEASE
     :: unregistered[w] && renewal[w] == NONE ->
@@ -230,7 +288,14 @@ inline carry_out(w) {
 
 
 inline carry_out_barrier() {
+#ifdef NO_MARK_NO_MATTER
+    if
+    :: !markless -> notice_restart()
+    :: else
+    fi;
+#else
     notice_restart();
+#endif
 
     if
 #ifndef NO_RECHECK
@@ -243,6 +308,13 @@ inline carry_out_barrier() {
         patience = LEASE;
 #ifndef NO_MARK
         caution = mark;
+#endif
+#ifdef YOUNG_RECORDS
+        /* a record that looks younger than the mark, and need not be */
+        if
+        :: caution = 0
+        :: true
+        fi;
 #endif
         mark = 0;
         i = 0;
@@ -279,7 +351,12 @@ proctype redis() provided (revoker != FAILED)
 #endif
 
     :: atomic {
+#ifdef NO_DEADLINE
         revoker == IDLE ->
+#else
+        /* whoever has sent that has been answered, so its time is over */
+        revoker == IDLE && !pending ->
+#endif
 
         in_force = false;
         revoker = WRITTEN;
@@ -304,6 +381,46 @@ proctype redis() provided (revoker != FAILED)
 
     :: atomic { revoker == WRITTEN -> carry_out_barrier() }
 
+    /* a change that was written to a connection which is lost; or it is late,
+       and nothing comes of it */
+
+    :: atomic {
+        pending ->
+        pending = false;
+        if
+        :: true ->
+            assert(revoker != ANSWERED);
+            in_force = true;
+            do
+            :: i < WORKERS -> invalidate(i); i++
+            :: else -> break
+            od;
+            i = 0
+        :: true
+        fi
+    }
+
+#ifndef PLAIN
+    /* a new primary, whose registry is behind */
+
+    :: atomic {
+        !replaced && revoker == IDLE ->
+
+        replaced = true;
+        unmarked = true;
+        registered[0] = 0;
+        old[0] = true;
+#if WORKERS > 1
+        registered[1] = 0;
+        old[1] = true;
+#endif
+        if
+        :: markless = true
+        :: true
+        fi
+    }
+
+#endif
     /* killed, and back from a disk that has not heard of what came last */
 
     :: atomic {
@@ -311,6 +428,12 @@ proctype redis() provided (revoker != FAILED)
 
         restarted = true;
         unmarked = true;
+#ifndef PLAIN
+        if
+        :: markless = true
+        :: true
+        fi;
+#endif
         registered[0] = 0;
 #if WORKERS > 1
         registered[1] = 0;
@@ -390,10 +513,6 @@ inline take_lease(w) {
 }
 
 
-inline forget_lookup(w) {
-    lookup[w] = NONE;
-    fills[w] = false
-}
 
 
 inline acknowledge(w) {
@@ -423,7 +542,7 @@ proctype worker(byte w) provided (revoker != FAILED)
 
     :: atomic {
         MAY_JOIN(w) ->
-        assert(revoker != ANSWERED || lookup[w] == SENT)
+        assert(revoker != ANSWERED || (lookup[w] != DONE && !old[w]))
 #ifdef SEEN_JOIN
         ; assert(unreached)
 #endif
@@ -434,19 +553,34 @@ proctype worker(byte w) provided (revoker != FAILED)
 
     :: d_step {
         lookup[w] == NONE ->
-        lookup[w] = SENT;
-        fills[w] = trusted[w]
+        lookup[w] = (second -> FIRST : SENT);
+        fills[w] = trusted[w];
+#ifndef PLAIN
+        fenced[w] = (write[w] > 0);
+        late[w] = (revoker == ANSWERED)
+#endif
     }
+
+    /* for both records at once, or for the second one later */
+
+    :: d_step { lookup[w] == FIRST -> lookup[w] = SENT }
 
     /* its reply, with an active record */
 
-    :: d_step {
+    :: atomic {
         lookup[w] == DONE ->
+
+        /* what somebody asks on his own */
+        assert(!late[w]);
+
         if
         :: fills[w] -> entry[w] = true
         :: else
         fi;
         forget_lookup(w)
+#ifdef SEEN_OLD
+        ; assert(unreached || !old[w])
+#endif
     }
 
     /* the stream */
@@ -459,7 +593,14 @@ proctype worker(byte w) provided (revoker != FAILED)
 #ifdef SEEN_VOID
         assert(unreached || !(fills[w] && lookup[w] == DONE));
 #endif
-        forget_lookup(w)
+        if
+#ifdef NO_VOID_SECOND
+        :: second
+#endif
+        /* a record that was not asked for will be read as it is now */
+        :: lookup[w] != NONE && lookup[w] != FIRST -> forget_lookup(w)
+        :: else
+        fi
 #endif
     }
 
@@ -553,6 +694,9 @@ proctype worker(byte w) provided (revoker != FAILED)
         up[w] = false;
         trusted[w] = false;
         left[w] = 0;
+#ifdef SAME_NAME
+        leaving[w] = true;
+#endif
 #ifndef NO_EPOCH
         entry[w] = false;
         forget_lookup(w);
@@ -565,6 +709,16 @@ proctype worker(byte w) provided (revoker != FAILED)
         echo[w] = NONE;
         registered[w] = 0;
         awaited[w] = false
+    }
+
+    /* both connections are made anew, to the new primary: what was written to
+       the old one was carried out there, or never */
+
+    :: d_step {
+        !up[w] && old[w] ->
+        old[w] = false;
+        write[w] = 0;
+        forget_lookup(w)
     }
 
     /*
@@ -597,7 +751,6 @@ proctype revocation() provided (revoker != FAILED)
 #endif
         revoker = ANSWERED;
 
-        /* what somebody asks on his own now */
         assert(!in_force);
 
         patience = 0;
@@ -620,6 +773,7 @@ inline count_down(t) {
 
 inline tick(w) {
     count_down(left[w]);
+    count_down(write[w]);
     count_down(registered[w]);
     if
     :: renewal[w] != NONE && age[w] < LEASE -> age[w]++
@@ -647,6 +801,16 @@ proctype time() provided (revoker != FAILED)
 
 init {
     atomic {
+#ifndef PLAIN
+        if
+        :: second = true
+        :: true
+        fi;
+        if
+        :: pending = true
+        :: true
+        fi;
+#endif
         run redis();
         run worker(0);
 #if WORKERS > 1
