@@ -6,15 +6,11 @@
 
 #include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_clock.h"
-#include "ngx_http_agntkey_fence.h"
 #include "ngx_http_agntkey_stream.h"
 
 
 /* how long WAIT may hold up what is behind it, ms */
 #define NGX_HTTP_AGNTKEY_BARRIER_WAIT    100
-
-/* no lease is longer, ms */
-#define NGX_HTTP_AGNTKEY_BARRIER_LEASE   60000
 
 /* answers that may come before it is known who has to answer */
 #define NGX_HTTP_AGNTKEY_BARRIER_EARLY   1024
@@ -111,10 +107,8 @@ static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
 
 
 /*
- * The workers that hold a lease, and the time since when this Redis is known to
- * have kept the list: one that was started from disk, or promoted, may lack the
- * latest of them, and one without a mark may lack any.  Then that time is now,
- * and the caller waits for a lease.
+ * The workers that hold a lease, and the time by which those leases are over
+ * that this Redis may not know of.
  *
  * A lease that ended by its own length ago is that of a worker that has died;
  * the length is there for a clock that was set.  A member whose lease cannot be
@@ -124,27 +118,19 @@ static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
  */
 
 static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
-    "local t=redis.call('TIME') "
-    "local now=t[1]*1000+math.floor(t[2]/1000) "
+    NGX_HTTP_AGNTKEY_WATCH_LUA_MARK
     "local out={} "
     "local all=redis.call('ZRANGE',KEYS[1],0,8191,'WITHSCORES') "
     "for i=1,#all,2 do "
     "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 60000 "
     "if tonumber(all[i+1])+lease<now then redis.pcall('ZREM',KEYS[1],all[i]) "
     "else out[#out+1]=all[i] end end "
-    "local info=redis.pcall('INFO','replication') "
-    "if type(info)~='string' then info='' end "
-    "local id=string.match(info,'master_replid:(%x+)') "
-    "local old=redis.call('GET',KEYS[2]) local since "
-    "if id and old and string.match(old,'^%x+')==id then "
-    "since=tonumber(string.match(old,' (%d+)$')) end "
-    "if not since or since>now then since=now "
-    "if id then redis.pcall('SET',KEYS[2],id..string.format(' %.0f',now)) end "
-    "end "
+    "local at,long=mark(tonumber(ARGV[3])) "
+    "if not at then at=long elseif id then write(redis.pcall,at,long) end "
     "local _,replicas=string.gsub(info,'state=online','') "
     "redis.call('PUBLISH',ARGV[1],ARGV[2]) "
     "if #all==16384 then return redis.error_reply('ERR too many workers') end "
-    "return {now,since,replicas,out}"
+    "return {now,at,replicas,out}"
 );
 
 
@@ -200,7 +186,8 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
 {
     u_char                       text[NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN
                                       + 1 + NGX_INT64_LEN];
-    ngx_str_t                    argv[7];
+    u_char                       lease[NGX_INT_T_LEN];
+    ngx_str_t                    argv[8];
     ngx_http_agntkey_barrier_t  *barrier;
 
     barrier = ngx_calloc(sizeof(ngx_http_agntkey_barrier_t), barriers->log);
@@ -246,7 +233,12 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
                            barrier->number)
                   - text;
 
-    if (ngx_http_agntkey_barrier_send(barrier, argv, 7,
+    argv[7].data = lease;
+    argv[7].len = ngx_sprintf(lease, "%M",
+                              ngx_http_agntkey_watch_lease(barriers->watch))
+                  - lease;
+
+    if (ngx_http_agntkey_barrier_send(barrier, argv, 8,
                                    ngx_http_agntkey_barrier_registry_handler)
         != NGX_OK)
     {
@@ -386,13 +378,13 @@ ngx_http_agntkey_barrier_registry_handler(void *data,
 }
 
 
-/* Now, since when, replicas, and the members of the registry. */
+/* Now, until when to wait, replicas, and the members of the registry. */
 
 static ngx_int_t
 ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
     ngx_http_agntkey_reply_t *reply)
 {
-    int64_t                     now, since, lease;
+    int64_t                     now, until;
     ngx_uint_t                  i, n;
     ngx_http_agntkey_reply_t  **elts;
 
@@ -423,17 +415,9 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
     barrier->nworkers = n;
     barrier->receipt.workers = n;
 
-    /* a worker without a lease may still count on a write of a moment ago */
-
-    lease = ngx_max((int64_t) ngx_http_agntkey_watch_lease(
-                                                  barrier->barriers->watch),
-                    2 * NGX_HTTP_AGNTKEY_FENCE_INTERVAL);
-
     for (i = 0; i < n; i++) {
         ngx_http_agntkey_barrier_worker(barrier, &barrier->workers[i],
                                         &elts[3]->elts[i]->str);
-
-        lease = ngx_max(lease, (int64_t) barrier->workers[i].lease);
     }
 
     for (i = 0; i < barrier->nearly; i++) {
@@ -447,12 +431,14 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
      */
 
     now = elts[0]->integer;
-    since = elts[1]->integer;
+    until = elts[1]->integer;
 
-    if (now < since + lease) {
+    if (now < until) {
 
         barrier->quarantine = barrier->asked + ngx_http_agntkey_barrier_margin(
-                                         ngx_min(since + lease - now, lease));
+                  ngx_min(until - now,
+                          ngx_http_agntkey_barrier_margin(
+                                          NGX_HTTP_AGNTKEY_LEASE_LONGEST)));
 
         ngx_log_error(NGX_LOG_NOTICE, barrier->barriers->log, 0,
                       "agntkey: a revocation waits for a lease to be over: "
@@ -497,7 +483,7 @@ ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
         return;
     }
 
-    worker->lease = ngx_min(lease, NGX_HTTP_AGNTKEY_BARRIER_LEASE);
+    worker->lease = ngx_min(lease, NGX_HTTP_AGNTKEY_LEASE_LONGEST);
     ngx_memcpy(worker->id, p - 1 - NGX_HTTP_AGNTKEY_WORKER_LEN,
                NGX_HTTP_AGNTKEY_WORKER_LEN);
 }

@@ -32,7 +32,7 @@
 /* of agntkey_cache: keys, and ms */
 #define NGX_HTTP_AGNTKEY_ENTRIES_MAX   1000000
 #define NGX_HTTP_AGNTKEY_LEASE_MIN     100
-#define NGX_HTTP_AGNTKEY_LEASE_MAX     60000
+#define NGX_HTTP_AGNTKEY_LEASE_MAX     NGX_HTTP_AGNTKEY_LEASE_LONGEST
 
 /* of agntkey_last_used, ms */
 #define NGX_HTTP_AGNTKEY_LAST_USED_MAX  3600000

@@ -151,22 +151,19 @@ static ngx_str_t  ngx_http_agntkey_watch_lua_canary = ngx_string(
 
 /*
  * The registry is written before the message is sent that the lease hangs on,
- * and by Redis's own clock, which is the one that others read it by.  The
- * second key tells since when this Redis has kept it: one that was started
- * from disk, or promoted, may have lost some of it.
+ * and by Redis' own clock, which is the one that others read it by.  The mark
+ * is looked at before: see NGX_HTTP_AGNTKEY_WATCH_LUA_MARK.
  */
 
 static ngx_str_t  ngx_http_agntkey_watch_lua_prove = ngx_string(
-    "local t=redis.call('TIME') "
-    "local now=t[1]*1000+math.floor(t[2]/1000) "
-    "local info=redis.call('INFO','replication') "
+    NGX_HTTP_AGNTKEY_WATCH_LUA_MARK
+    "if told~=info then return told end "
     "if not string.find(info,'role:master') then "
     "return redis.error_reply('READONLY not a primary') end "
-    "local id=string.match(info,'master_replid:(%x+)') "
-    "redis.call('ZADD',KEYS[1],string.format('%.0f',now+ARGV[2]),ARGV[1]) "
-    "local old=redis.call('GET',KEYS[2]) "
-    "if not old or string.match(old,'^%x+')~=id then "
-    "redis.call('SET',KEYS[2],id..string.format(' %.0f',now)) end "
+    "local lease=tonumber(ARGV[2]) "
+    "local at,long=mark(lease) "
+    "redis.call('ZADD',KEYS[1],string.format('%.0f',now+lease),ARGV[1]) "
+    "if at then write(redis.call,at,long) end "
     "return redis.call('PUBLISH',ARGV[3],ARGV[4])"
 );
 

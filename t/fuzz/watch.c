@@ -50,7 +50,7 @@
 #define FUZZ_CUTS      6
 
 /* the longest command there is: a script, and what comes with it */
-#define FUZZ_COMMAND   2048
+#define FUZZ_COMMAND   4096
 #define FUZZ_PUBLISH   160
 #define FUZZ_ID        NGX_HTTP_AGNTKEY_WORKER_LEN
 
@@ -812,7 +812,7 @@ fuzz_answer(ngx_http_agntkey_redis_t *redis)
     } else if (redis == fuzz_admin && command->argc == 3) {
         fuzz_bring_text(redis, "*1\r\n$-1\r\n");
 
-    } else if (redis == fuzz_admin && command->argc == 7) {
+    } else if (redis == fuzz_admin && command->argc == 8) {
         snprintf(text, sizeof(text),
                  "*4\r\n:%lld\r\n:0\r\n:1\r\n*2\r\n"
                  "$28\r\nhost/1/%s/2000\r\n"
@@ -926,7 +926,7 @@ fuzz_model_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
         fuzz_model.homes_read[command->home] = command->version;
     }
 
-    if (command->argc == 3 || command->argc == 7) {
+    if (command->argc == 3 || command->argc == 8) {
         fuzz_barrier_answered(command, reply);
     }
 }

@@ -89,7 +89,7 @@ sub registry_is_old {
     $redis //= redis();
 
     my ($id) = $redis->cmd('INFO', 'replication') =~ /master_replid:(\w+)/;
-    $redis->cmd('SET', 'agntkey:registry', "$id 0");
+    $redis->cmd('SET', 'agntkey:registry', "$id 0 100");
 }
 
 sub redis_empty {
