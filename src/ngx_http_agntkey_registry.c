@@ -66,6 +66,10 @@ static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
 );
 
 /*
+ * The first key of a Redis that was empty before, but for the name of the
+ * workspace: no worker can hold a lease from before, so the registry may have
+ * its mark.  In any other Redis without one a revocation has to wait.
+ *
  * A workspace comes into being with its first key.  The record is written
  * last: a script that fails is not undone, and what is in the index without a
  * record is passed over.
@@ -73,6 +77,11 @@ static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
 
 static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
     NGX_HTTP_AGNTKEY_LUA
+    "pcall(function() if call('EXISTS','agntkey:registry')==0 "
+    "and call('DBSIZE')<=1 then "
+    "local id=string.match(call('INFO','replication'),"
+    "'master_replid:(%x+)') "
+    "call('SET','agntkey:registry',id..' '..now()..' 0') end end) "
     "local ws=ARGV[5] local w='agntkey:workspace:'..tag..ws "
     "local i='agntkey:idempotency:'..tag..ws..':'..ARGV[10] "
     "if ARGV[10]~='' then local first=call('GET',i) "

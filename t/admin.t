@@ -394,7 +394,7 @@ sub poor_names {
 
 
 sub in_redis {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     my $key = create('stored', scopes => ['a', 'b:c'],
                      expires_at => '2101-01-01T00:00:00Z');
@@ -404,7 +404,7 @@ sub in_redis {
     my @names = (key_name($id), 'agntkey:workspaces',
                  map { tagged($_, 'stored') } qw(audit index workspace));
 
-    is_deeply([sort grep { !/^agntkey:(?:used|workers)/ }
+    is_deeply([sort grep { !/^agntkey:(?:used|workers|registry)/ }
                @{ redis_cmd('KEYS', '*') }], [sort @names],
               'in Redis - these keys and no others');
 
@@ -471,7 +471,7 @@ sub in_redis {
 
 
 sub never_in_clear {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     redis_cmd('CONFIG', 'SET', 'slowlog-max-len', 10000);
     redis_cmd('CONFIG', 'SET', 'slowlog-log-slower-than', 0);
     redis_cmd('SLOWLOG', 'RESET');
@@ -860,7 +860,7 @@ sub rotating {
 
 
 sub workspaces {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     is_deeply(good('no workspace', 200, 'GET workspaces'),
               { data => [], next_cursor => undef }, 'no workspace - empty');
@@ -948,7 +948,7 @@ sub switching {
 
 
 sub audited {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     my $key = create('audit');
     my $id = $key->{id};

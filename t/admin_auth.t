@@ -364,7 +364,7 @@ sub reloading {
 # --- one workspace
 
 sub pinned {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     my $mine = seed_key('one', workspace => 'acme');
     my $other = seed_key('one', workspace => 'other');
@@ -443,7 +443,7 @@ sub pinned {
 
 
 sub pinned_workspaces {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     seed_key('one', workspace => $_) for qw(acme other);
 
@@ -477,7 +477,7 @@ sub pinned_workspaces {
 
 
 sub pinned_nowhere {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     seed_key('one', workspace => 'acme');
 
@@ -516,7 +516,7 @@ sub pinned_nowhere {
 # --- together with keys
 
 sub with_keys {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     my $key = seed_key('one', scopes => 'admin');
     my $plain = seed_key('plain');

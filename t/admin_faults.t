@@ -28,7 +28,7 @@ add_block_preprocessor(sub {
     workers($many ? $number{$many} : 1);
     $many ? master_on() : master_off();
     redis_start();
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed_key('one');
 });
 
@@ -892,7 +892,7 @@ my $tag = workspace_tag('acme');
 for my $name ('workspaces', "index:{$tag}acme", "audit:{$tag}acme",
               "used:{$tag}acme", "workspace:{$tag}acme")
 {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     redis_cmd('SET', "agntkey:$name", 'of the wrong type');
 
     my $res = main::api('POST keys', main::new_key());

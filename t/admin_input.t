@@ -165,7 +165,7 @@ sub records {
 # A clean slate; then rows of [title, body, code, detail] for one call.
 
 sub fresh {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     redis_cmd('CONFIG', 'RESETSTAT');
 }
 

@@ -178,7 +178,7 @@ sub seed {
 # --- keys
 
 sub order {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     my @made;
 
@@ -219,7 +219,7 @@ sub order {
 
 
 sub equal_times {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed('equal', 250, step => 0);
 
     my @want = in_order('equal');
@@ -238,7 +238,7 @@ sub equal_times {
 # New ones are newer than where the reader is.
 
 sub created_meanwhile {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed('grows', 120);
 
     for my $limit (1, 7, 50) {
@@ -276,7 +276,7 @@ sub created_meanwhile {
 # Two clients create as fast as they can while a third one reads.
 
 sub created_at_once {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed('busy', 300);
 
     my @want = in_order('busy');
@@ -313,7 +313,7 @@ sub created_at_once {
 
 
 sub statuses {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed('big', 2500, revoked => 1200, expired => 900);
 
     my @all = in_order('big');
@@ -364,7 +364,7 @@ sub statuses {
 # The cursor's own key may be gone, with its entry in the index.
 
 sub cursor_gone {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     for my $limit (1, 7, 50) {
         my $workspace = "gone-$limit";
@@ -420,7 +420,7 @@ sub forget {
 
 
 sub cursor_gone_of_equals {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed('gone', 60, step => 0);
 
     my @want = in_order('gone');
@@ -437,7 +437,7 @@ sub cursor_gone_of_equals {
 # --- workspaces
 
 sub workspaces {
-    redis_cmd('FLUSHALL');
+    redis_empty();
 
     my @names = sort map { my $n = $_; map { "$_$n" } qw(a B c- d.) }
                          100 .. 129;
@@ -472,14 +472,14 @@ sub workspaces {
     ok((grep { $_ eq 'z100' } @got), 'made meanwhile - but behind');
 
     # Names without a record are nobody, and the last of a page may be one.
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed_workspace($_) for qw(c f z);
     redis_cmd('ZADD', 'agntkey:workspaces', 0, $_) for 'a' .. 'z';
     same([all("workspaces?limit=$_", 'name')], [qw(c f z)],
          "ghosts, limit $_") for 1, 2, 3, 5, 50;
 
     # The last one seen may go.
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed_workspace($_) for 'a' .. 'z';
     same([all('workspaces?limit=4', 'name', between => sub {
              redis_cmd('ZREM', 'agntkey:workspaces', $_[1]);
@@ -490,7 +490,7 @@ sub workspaces {
 # What is no name of ours does not hide those that are.
 
 sub foreign_names {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed_workspace($_) for 'a' .. 'c';
     redis_cmd('ZADD', 'agntkey:workspaces', map { (0, "!$_") } 1000 .. 1500);
     redis_cmd('ZADD', 'agntkey:workspaces', 0, 'b b', 0, "\xff",
@@ -521,7 +521,7 @@ sub foreign_names {
     is(api('GET workspaces?cursor=a')->{data}[0]{name}, 'b',
        'too many of them - others are found from where they are');
 
-    redis_cmd('FLUSHALL');
+    redis_empty();
 }
 
 
@@ -556,7 +556,7 @@ sub commands {
 
 
 sub cost {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed('cost', 1000);
     api('GET workspaces');
 
@@ -622,7 +622,7 @@ sub cost {
 
 
 sub many {
-    redis_cmd('FLUSHALL');
+    redis_empty();
     seed('many', 100000, revoked => 50000);
 
     my @want = in_order('many');

@@ -278,6 +278,33 @@ for my $mode ([1], [2], [4], [2, 3]) {
 }
 
 
+# --- a Redis that was empty, and nobody caches
+
+for my $others (0, 1) {
+    redis_cmd('FLUSHALL');
+    redis_cmd('SET', 'of-another-tenant', 1) if $others;
+
+    my $nginx = Agntkey::Nginx->new(cached(cache => 'off'))->start;
+    my $key = api('POST keys', { workspace => 'acme', name => 'first' })
+        ->{json};
+    my $call = "POST keys/$key->{id}/revoke";
+
+    if ($others) {
+        my $client = api_start($call);
+
+        ok($nginx->log_wait(qr/a revocation waits for a lease to be over/),
+           'not empty: nobody knows what was there before');
+        $client->leave;
+
+    } else {
+        receipt_is(api($call), 0, 0, 'empty: the first key is revoked');
+        ok(!$nginx->lines(qr/a revocation waits/), 'empty: nobody waits');
+    }
+
+    ok(defined $nginx->quit, 'quit');
+}
+
+
 # --- what cannot be revoked
 
 {

@@ -33,8 +33,8 @@ use Agntkey::Redis;
 our @EXPORT = (@Agntkey::Key::EXPORT, @Agntkey::Client::EXPORT, qw(
     active_connections answer_is ask ask_start bearer count_is fake_close fake_commands fake_connections fake_invalidate
     fake_redis fake_release fake_send fake_stop fake_wait free_port
-    is_true log_lines log_wait logs_clean proxy redis redis_cmd redis_commands_count redis_restart
-    redis_server redis_start redis_stop seed_key seed_workspace test_dir
+    is_true log_lines log_wait logs_clean proxy redis redis_cmd redis_commands_count redis_empty redis_restart
+    registry_is_old redis_server redis_start redis_stop seed_key seed_workspace test_dir
     wait_until watch_logs
 ));
 
@@ -176,12 +176,35 @@ sub redis_start {
         $ENV{TEST_NGINX_REDIS_CLIENT_KEY} = $tls->{client_key};
     }
 
-    return $redis->start;
+    $redis->start;
+
+    # One with a password has to be told otherwise.
+    eval { registry_is_old() };
+    return $redis;
 }
 
 
 sub redis { return $redis // redis_start() }
 sub redis_cmd { return redis()->cmd(@_) }
+
+# Empties Redis, and leaves the mark of one that has known its workers for ever:
+# of any other a revocation has reason to wait for the leases that it may not
+# know of.
+
+sub redis_empty {
+    redis_cmd('FLUSHALL');
+    registry_is_old();
+}
+
+sub registry_is_old {
+    my ($redis) = @_;
+
+    $redis //= redis();
+
+    my ($id) = $redis->cmd('INFO', 'replication') =~ /master_replid:(\w+)/;
+    $redis->cmd('SET', 'agntkey:registry', "$id 0 2000");
+}
+
 sub redis_stop { return redis()->stop(@_) }
 sub redis_restart { return redis()->restart(@_) }
 

@@ -21,8 +21,7 @@ use JSON::PP ();
 
 our @EXPORT = qw(
     api api_start ask_worker asked asked_start cached fake_cmd hit
-    hit_everywhere not_cached_lines record_of redis_empty registry_is_old
-    revoke said worker_clients workspace_of
+    hit_everywhere not_cached_lines record_of revoke said worker_clients workspace_of
 );
 
 my $utf8 = JSON::PP->new->utf8->canonical;
@@ -77,24 +76,6 @@ sub workspace_of {
     my ($workspace) = @_;
     return 'agntkey:workspace:{' . workspace_tag($workspace)
            . "}$workspace";
-}
-
-
-# One that has known its workers for ever: of any other a revocation has
-# reason to wait for the leases that it may not know of.
-
-sub registry_is_old {
-    my ($redis) = @_;
-
-    $redis //= redis();
-
-    my ($id) = $redis->cmd('INFO', 'replication') =~ /master_replid:(\w+)/;
-    $redis->cmd('SET', 'agntkey:registry', "$id 0 100");
-}
-
-sub redis_empty {
-    redis_cmd('FLUSHALL');
-    registry_is_old();
 }
 
 
