@@ -48,7 +48,7 @@ ngx_http_agntkey_access_handler(ngx_http_request_t *r)
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
 
-    if (!alcf->enable) {
+    if (!alcf->check) {
         return NGX_DECLINED;
     }
 

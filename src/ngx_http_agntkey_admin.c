@@ -43,6 +43,8 @@ static ngx_int_t ngx_http_agntkey_admin_body_text(ngx_http_request_t *r,
 static ngx_int_t ngx_http_agntkey_admin_run(ngx_http_agntkey_admin_t *a,
     ngx_str_t *text);
 static ngx_int_t ngx_http_agntkey_admin_openapi(ngx_http_agntkey_admin_t *a);
+static ngx_int_t ngx_http_agntkey_admin_place(ngx_conf_t *cf,
+    ngx_http_core_loc_conf_t *clcf);
 
 
 static ngx_http_agntkey_route_t  ngx_http_agntkey_routes[] = {
@@ -497,13 +499,89 @@ ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "stands in a prefix location only";
     }
 
+    if (clcf->handler) {
+        return "stands beside another content handler";
+    }
+
     clcf->handler = ngx_http_agntkey_admin_handler;
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
     amcf->enabled = 1;
     amcf->administered = 1;
 
+    if (ngx_http_agntkey_admin_place(cf, clcf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     return NGX_CONF_OK;
+}
+
+
+/* To be looked at again when all has been read. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_place(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
+{
+    ngx_http_core_loc_conf_t      **place;
+    ngx_http_agntkey_main_conf_t   *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
+
+    if (amcf->admins == NULL) {
+        amcf->admins = ngx_array_create(cf->pool, 4,
+                                        sizeof(ngx_http_core_loc_conf_t *));
+        if (amcf->admins == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    place = ngx_array_push(amcf->admins);
+    if (place == NULL) {
+        return NGX_ERROR;
+    }
+
+    *place = clcf;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Other directives may set the handler before ours, after it, or when blocks
+ * are merged, so that only the end shows who has it.  In an "if" nobody may:
+ * that of the location around it goes on to count there.
+ */
+
+ngx_int_t
+ngx_http_agntkey_admin_alone(ngx_conf_t *cf, ngx_http_agntkey_main_conf_t *amcf)
+{
+    ngx_uint_t                  i;
+    ngx_http_core_loc_conf_t   *clcf, **place;
+
+    if (amcf->admins == NULL) {
+        return NGX_OK;
+    }
+
+    place = amcf->admins->elts;
+
+    for (i = 0; i < amcf->admins->nelts; i++) {
+
+        clcf = place[i];
+
+        if (clcf->handler == ngx_http_agntkey_admin_handler
+            || (clcf->noname && !clcf->lmt_excpt && clcf->handler == NULL))
+        {
+            continue;
+        }
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"agntkey_admin on\" stands beside another content "
+                      "handler in location \"%V\"", &clcf->name);
+
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -525,6 +603,10 @@ ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
         if (clcf->lmt_excpt && clcf->handler == NULL) {
             clcf->handler = ngx_http_agntkey_admin_handler;
         }
+
+        if (ngx_http_agntkey_admin_place(cf, clcf) != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
 
     if (conf->admin != 1 || conf->admin_tokens_off == 1
@@ -539,4 +621,25 @@ ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
                   "the location");
 
     return NGX_ERROR;
+}
+
+
+/*
+ * Keys and admin tokens both want Authorization: a location that wants both
+ * says so itself.
+ */
+
+ngx_uint_t
+ngx_http_agntkey_admin_check(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
+    ngx_http_agntkey_loc_conf_t *conf, ngx_flag_t written)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (conf->admin != 1 || written != NGX_CONF_UNSET) {
+        return conf->enable;
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    return clcf->noname ? prev->check : 0;
 }

@@ -26,5 +26,22 @@ char *ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 ngx_int_t ngx_http_agntkey_admin_merge(ngx_conf_t *cf,
     ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf);
 
+/*
+ * Is a key asked for here?  "written" is "agntkey" as this block has it, or
+ * NGX_CONF_UNSET; conf->enable and conf->admin are merged.  An admin location
+ * asks for a key if it says so itself, an "if" or limit_except of it as the
+ * location does; all others as they say or inherit.
+ */
+ngx_uint_t ngx_http_agntkey_admin_check(ngx_conf_t *cf,
+    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf,
+    ngx_flag_t written);
+
+/*
+ * For the end of the configuration: NGX_OK, or NGX_ERROR, after a message, if
+ * an admin location has been given another content handler.
+ */
+ngx_int_t ngx_http_agntkey_admin_alone(ngx_conf_t *cf,
+    ngx_http_agntkey_main_conf_t *amcf);
+
 
 #endif /* _NGX_HTTP_AGNTKEY_ADMIN_H_INCLUDED_ */

@@ -61,6 +61,7 @@ typedef struct {
     ngx_uint_t                     enabled;       /* somewhere */
 
     ngx_uint_t                     administered;  /* somewhere */
+    ngx_array_t                   *admins;  /* ngx_http_core_loc_conf_t * */
     ngx_uint_t                     stale;         /* wanted somewhere */
 
     /* in ms; 0: not noted */
@@ -80,7 +81,8 @@ typedef struct {
 
 
 typedef struct {
-    ngx_flag_t                     enable;
+    ngx_flag_t                     enable;      /* as written or inherited */
+    ngx_uint_t                     check;       /* what it means right here */
     ngx_flag_t                     dry_run;
     ngx_msec_t                     stale;
 

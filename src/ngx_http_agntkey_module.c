@@ -812,17 +812,18 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_agntkey_loc_conf_t  *prev = parent;
     ngx_http_agntkey_loc_conf_t  *conf = child;
 
+    ngx_flag_t                     written;
+
+    written = conf->enable;
+
     if (ngx_http_agntkey_admin_merge(cf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
-    /* both would read Authorization: who wants both has to say so */
-
-    if (conf->admin == 1 && conf->enable == NGX_CONF_UNSET) {
-        conf->enable = 0;
-    }
-
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
+
+    conf->check = ngx_http_agntkey_admin_check(cf, prev, conf, written);
+
     ngx_conf_merge_value(conf->dry_run, prev->dry_run, 0);
     ngx_conf_merge_msec_value(conf->stale, prev->stale, 0);
 
@@ -836,7 +837,7 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);
     ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
 
-    if (conf->enable
+    if (conf->check
         && ngx_http_agntkey_reply_prepare(cf, conf) != NGX_OK)
     {
         return NGX_CONF_ERROR;
@@ -859,6 +860,10 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
 
     if (!amcf->enabled) {
         return NGX_OK;
+    }
+
+    if (ngx_http_agntkey_admin_alone(cf, amcf) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     if (amcf->stale && amcf->cache.entries == 0) {
