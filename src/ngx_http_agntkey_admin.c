@@ -103,6 +103,14 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
     ngx_http_agntkey_admin_t      *a;
     ngx_http_agntkey_main_conf_t  *amcf;
 
+    /* nginx asks no access module about a subrequest: nothing guards it */
+
+    if (r != r->main) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "agntkey: admin call refused: subrequest");
+        return NGX_HTTP_NOT_FOUND;
+    }
+
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
     a = ngx_pcalloc(r->pool, sizeof(ngx_http_agntkey_admin_t));
