@@ -7,6 +7,7 @@
 #include "ngx_http_agntkey_access.h"
 #include "ngx_http_agntkey_credentials.h"
 #include "ngx_http_agntkey_reply.h"
+#include "ngx_http_agntkey_value.h"
 
 
 static ngx_int_t ngx_http_agntkey_access_begin(ngx_http_request_t *r,
@@ -484,7 +485,7 @@ ngx_http_agntkey_access_workspaces(ngx_http_request_t *r, ngx_array_t *values,
     cv = values->elts;
 
     for (i = 0; i < values->nelts; i++) {
-        if (ngx_http_complex_value(r, &cv[i], &rules->workspaces[i])
+        if (ngx_http_agntkey_value(r, &cv[i], 1, &rules->workspaces[i])
             != NGX_OK)
         {
             return NGX_ERROR;

@@ -8,6 +8,7 @@
 #include "ngx_http_agntkey_admin_call.h"
 #include "ngx_http_agntkey_answer.h"
 #include "ngx_http_agntkey_credentials.h"
+#include "ngx_http_agntkey_value.h"
 
 
 /* of a file of token digests, bytes */
@@ -58,7 +59,7 @@ ngx_http_agntkey_admin_who(ngx_http_agntkey_admin_t *a)
         return NGX_DECLINED;
     }
 
-    if (ngx_http_complex_value(r, alcf->admin_workspace, &a->who.pin)
+    if (ngx_http_agntkey_value(r, alcf->admin_workspace, 1, &a->who.pin)
         != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -5,20 +5,29 @@
 
 
 #include "ngx_http_agntkey_credentials.h"
+#include "ngx_http_agntkey_value.h"
 
 
 static ngx_int_t ngx_http_agntkey_credentials_compile(ngx_conf_t *cf,
     ngx_str_t *value, ngx_http_agntkey_loc_conf_t *alcf);
 static ngx_int_t ngx_http_agntkey_credentials_source(ngx_conf_t *cf,
     ngx_str_t *name, ngx_http_agntkey_source_t *source);
-static ngx_int_t ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
-    ngx_array_t *sources, ngx_str_t *key, ngx_http_agntkey_reason_e *reason);
-static ngx_uint_t ngx_http_agntkey_credentials_count(ngx_http_request_t *r,
+static ngx_uint_t ngx_http_agntkey_credentials_redefined(ngx_conf_t *cf,
     ngx_http_agntkey_source_t *source);
+static ngx_int_t ngx_http_agntkey_credentials_elements(ngx_http_request_t *r,
+    ngx_str_t *key, ngx_uint_t *copy, ngx_http_agntkey_reason_e *reason);
+static void ngx_http_agntkey_credentials_query(ngx_http_request_t *r,
+    ngx_str_t *query);
+static ngx_int_t ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
+    ngx_array_t *sources, ngx_uint_t keep, ngx_str_t *key,
+    ngx_http_agntkey_reason_e *reason);
+static ngx_int_t ngx_http_agntkey_credentials_look(ngx_http_request_t *r,
+    ngx_http_agntkey_source_t *source, ngx_uint_t keep, ngx_str_t *text,
+    ngx_uint_t *n);
 static ngx_uint_t ngx_http_agntkey_credentials_headers(ngx_http_request_t *r,
     ngx_http_agntkey_source_t *source);
 static ngx_uint_t ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last,
-    ngx_uint_t cookie, ngx_str_t *name);
+    ngx_uint_t cookie, ngx_str_t *name, ngx_str_t *first);
 static ngx_uint_t ngx_http_agntkey_credentials_elsewhere(
     ngx_http_request_t *r);
 
@@ -207,10 +216,92 @@ ngx_http_agntkey_credentials_source(ngx_conf_t *cf, ngx_str_t *name,
 }
 
 
+void
+ngx_http_agntkey_credentials_merge(ngx_conf_t *cf,
+    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf)
+{
+    ngx_uint_t                  i;
+    ngx_http_agntkey_source_t  *source;
+
+    if (conf->sources == NULL && conf->token == NULL) {
+        conf->sources = prev->sources;
+        conf->token = prev->token;
+        conf->apart = prev->apart;
+        return;
+    }
+
+    if (conf->sources == NULL) {
+        return;
+    }
+
+    source = conf->sources->elts;
+
+    for (i = 0; i < conf->sources->nelts; i++) {
+
+        if (source[i].from != NGX_HTTP_AGNTKEY_FROM_VARIABLE
+            && ngx_http_agntkey_credentials_redefined(cf, &source[i]))
+        {
+            source[i].from = NGX_HTTP_AGNTKEY_FROM_VARIABLE;
+            conf->apart = 0;
+        }
+    }
+}
+
+
+/*
+ * $http_..., $arg_... and $cookie_... are nginx's own, unless a "map", "set"
+ * or the like has one of that very name.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_credentials_redefined(ngx_conf_t *cf,
+    ngx_http_agntkey_source_t *source)
+{
+    size_t                      skip;
+    ngx_str_t                  *prefix;
+    ngx_uint_t                  i;
+    ngx_hash_key_t             *key;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    static ngx_str_t  prefixes[] = {
+        ngx_null_string,
+        ngx_string("http_"),
+        ngx_string("arg_"),
+        ngx_string("cookie_")
+    };
+
+    prefix = &prefixes[source->from];
+    skip = prefix->len;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    key = cmcf->variables_keys->keys.elts;
+
+    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+
+        v = key[i].value;
+
+        if ((v->flags & NGX_HTTP_VAR_CHANGEABLE)
+            && key[i].key.len == skip + source->name.len
+            && ngx_strncmp(key[i].key.data, prefix->data, skip) == 0
+            && ngx_strncmp(key[i].key.data + skip, source->name.data,
+                           source->name.len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 ngx_int_t
 ngx_http_agntkey_credentials(ngx_http_request_t *r, ngx_str_t *key,
     ngx_uint_t *copy, ngx_http_agntkey_reason_e *reason)
 {
+    ngx_int_t                     rc;
     ngx_http_agntkey_loc_conf_t  *alcf;
 
     *copy = 0;
@@ -222,20 +313,9 @@ ngx_http_agntkey_credentials(ngx_http_request_t *r, ngx_str_t *key,
         return NGX_OK;
     }
 
-    if (alcf->sources) {
-        if (ngx_http_agntkey_credentials_sources(r, alcf->sources, key, reason)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-    } else {
-        if (ngx_http_complex_value(r, alcf->token, key) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        *copy = (alcf->token->lengths != NULL);
-        *reason = key->len ? NGX_HTTP_AGNTKEY_OK : NGX_HTTP_AGNTKEY_MISSING;
+    rc = ngx_http_agntkey_credentials_elements(r, key, copy, reason);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     if (*reason == NGX_HTTP_AGNTKEY_OK
@@ -246,6 +326,78 @@ ngx_http_agntkey_credentials(ngx_http_request_t *r, ngx_str_t *key,
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * A rewrite or an internal redirect changes the arguments, and an error page
+ * has none.  It is the same client with the same key all the same.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_credentials_elements(ngx_http_request_t *r, ngx_str_t *key,
+    ngx_uint_t *copy, ngx_http_agntkey_reason_e *reason)
+{
+    ngx_int_t                     rc;
+    ngx_str_t                     args;
+    ngx_uint_t                    same;
+    ngx_http_agntkey_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+
+    args = r->args;
+
+    ngx_http_agntkey_credentials_query(r, &r->args);
+
+    same = (r->args.len == args.len
+            && (args.len == 0 || r->args.data == args.data));
+
+    if (alcf->sources) {
+        rc = ngx_http_agntkey_credentials_sources(r, alcf->sources, same, key,
+                                                  reason);
+
+    } else {
+        rc = ngx_http_agntkey_value(r, alcf->token, same, key);
+
+        if (rc == NGX_OK) {
+            *copy = (alcf->token->lengths != NULL);
+            *reason = key->len ? NGX_HTTP_AGNTKEY_OK
+                               : NGX_HTTP_AGNTKEY_MISSING;
+        }
+    }
+
+    r->args = args;
+
+    return rc;
+}
+
+
+/* of the request line, or :path; a fragment is no part of it */
+
+static void
+ngx_http_agntkey_credentials_query(ngx_http_request_t *r, ngx_str_t *query)
+{
+    u_char  *p, *last;
+
+    p = r->unparsed_uri.data;
+    last = p + r->unparsed_uri.len;
+
+    while (p < last && *p != '?' && *p != '#') {
+        p++;
+    }
+
+    if (p == last || *p == '#') {
+        ngx_str_null(query);
+        return;
+    }
+
+    query->data = ++p;
+
+    while (p < last && *p != '#') {
+        p++;
+    }
+
+    query->len = p - query->data;
 }
 
 
@@ -303,10 +455,11 @@ ngx_http_agntkey_credentials_bearer(ngx_http_request_t *r, ngx_str_t *key)
 
 static ngx_int_t
 ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
-    ngx_array_t *sources, ngx_str_t *key, ngx_http_agntkey_reason_e *reason)
+    ngx_array_t *sources, ngx_uint_t keep, ngx_str_t *key,
+    ngx_http_agntkey_reason_e *reason)
 {
-    ngx_uint_t                  i, found;
-    ngx_http_variable_value_t  *vv;
+    ngx_str_t                   text;
+    ngx_uint_t                  i, n, found;
     ngx_http_agntkey_source_t  *source;
 
     found = 0;
@@ -314,19 +467,16 @@ ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
 
     for (i = 0; i < sources->nelts; i++) {
 
-        vv = ngx_http_get_flushed_variable(r, source[i].index);
-        if (vv == NULL) {
+        if (ngx_http_agntkey_credentials_look(r, &source[i], keep, &text, &n)
+            != NGX_OK)
+        {
             return NGX_ERROR;
         }
 
-        if (vv->not_found || vv->len == 0) {
-            continue;
+        if (text.len) {
+            *key = text;
+            found += n ? n : 1;
         }
-
-        key->data = vv->data;
-        key->len = vv->len;
-
-        found += ngx_http_agntkey_credentials_count(r, &source[i]);
     }
 
     if (found == 0) {
@@ -344,35 +494,60 @@ ngx_http_agntkey_credentials_sources(ngx_http_request_t *r,
 
 
 /*
- * How often the client has sent what this variable shows: the variable
- * itself tells only of the first, or joins them all.
+ * What the variable shows, and how often the client has sent that: the
+ * variable itself tells only of the first, or joins them all.
  */
 
-static ngx_uint_t
-ngx_http_agntkey_credentials_count(ngx_http_request_t *r,
-    ngx_http_agntkey_source_t *source)
+static ngx_int_t
+ngx_http_agntkey_credentials_look(ngx_http_request_t *r,
+    ngx_http_agntkey_source_t *source, ngx_uint_t keep, ngx_str_t *text,
+    ngx_uint_t *n)
 {
-    ngx_uint_t  n;
+    ngx_http_variable_value_t  *vv, value;
+
+    ngx_str_null(text);
 
     switch (source->from) {
 
+    case NGX_HTTP_AGNTKEY_FROM_ARG:
+
+        *n = ngx_http_agntkey_credentials_pairs(r->args.data,
+                                                r->args.data + r->args.len,
+                                                0, &source->name, text);
+        return NGX_OK;
+
     case NGX_HTTP_AGNTKEY_FROM_HEADER:
     case NGX_HTTP_AGNTKEY_FROM_COOKIE:
-        n = ngx_http_agntkey_credentials_headers(r, source);
-        break;
 
-    case NGX_HTTP_AGNTKEY_FROM_ARG:
-        n = ngx_http_agntkey_credentials_pairs(r->args.data,
-                                               r->args.data + r->args.len,
-                                               0, &source->name);
+        vv = ngx_http_get_flushed_variable(r, source->index);
+        if (vv == NULL) {
+            return NGX_ERROR;
+        }
+
+        *n = vv->not_found ? 0
+                           : ngx_http_agntkey_credentials_headers(r, source);
         break;
 
     default:
-        n = 1;
+
+        vv = &value;
+
+        if (ngx_http_agntkey_value_variable(r, source->index, keep, vv)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        *n = 1;
         break;
     }
 
-    return n ? n : 1;
+    if (!vv->not_found) {
+        text->data = vv->data;
+        text->len = vv->len;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -426,18 +601,21 @@ ngx_http_agntkey_credentials_headers(ngx_http_request_t *r,
 
         n += ngx_http_agntkey_credentials_pairs(h[i].value.data,
                                            h[i].value.data + h[i].value.len,
-                                           1, &source->name);
+                                           1, &source->name, NULL);
     }
 
     return n;
 }
 
 
-/* As nginx itself finds them; cookies stand between ";" or "," and spaces. */
+/*
+ * As nginx itself finds them; cookies stand between ";" or "," and spaces.
+ * The value of the first becomes *first, unless that is NULL.
+ */
 
 static ngx_uint_t
 ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last, ngx_uint_t cookie,
-    ngx_str_t *name)
+    ngx_str_t *name, ngx_str_t *first)
 {
     u_char      *start;
     ngx_uint_t   n;
@@ -467,7 +645,13 @@ ngx_http_agntkey_credentials_pairs(u_char *p, u_char *last, ngx_uint_t cookie,
                 start++;
             }
 
-            n += (start < p && *start == '=');
+            if (start < p && *start == '=') {
+
+                if (n++ == 0 && first) {
+                    first->data = start + 1;
+                    first->len = p - first->data;
+                }
+            }
         }
 
         p++;

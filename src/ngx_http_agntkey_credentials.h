@@ -18,6 +18,10 @@
 char *ngx_http_agntkey_credentials_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
+/* What a location takes over of where keys are, once all has been read. */
+void ngx_http_agntkey_credentials_merge(ngx_conf_t *cf,
+    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf);
+
 /*
  * The credentials of the scheme Bearer in Authorization.  Returns
  * NGX_HTTP_AGNTKEY_OK and *text, or NGX_HTTP_AGNTKEY_MISSING.
@@ -27,8 +31,10 @@ ngx_http_agntkey_reason_e ngx_http_agntkey_credentials_bearer(
 
 /*
  * Finds the text that the client presents as its key, by the rules of this
- * location.  *key points into the request, unless *copy is set to 1: then it
- * is a copy in the pool of the request, to be wiped after use.
+ * location, in what it has sent: the arguments are those of the request line,
+ * whatever has become of them.  Leaves no trace on the request.  *key points
+ * into the request, unless *copy is set to 1: then it is a copy in the pool of
+ * the request, to be wiped after use.
  *
  * *reason becomes
  *     NGX_HTTP_AGNTKEY_OK         there is one
@@ -36,7 +42,8 @@ ngx_http_agntkey_reason_e ngx_http_agntkey_credentials_bearer(
  *                                 nothing after "Bearer"
  *     NGX_HTTP_AGNTKEY_AMBIGUOUS  it was given twice (RFC 6750, section 2)
  *
- * Returns NGX_OK, or NGX_ERROR without memory.
+ * Returns NGX_OK, or NGX_ERROR without memory, or if a variable has no value
+ * for a fault.
  */
 ngx_int_t ngx_http_agntkey_credentials(ngx_http_request_t *r, ngx_str_t *key,
     ngx_uint_t *copy, ngx_http_agntkey_reason_e *reason);

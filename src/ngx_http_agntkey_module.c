@@ -827,11 +827,7 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->dry_run, prev->dry_run, 0);
     ngx_conf_merge_msec_value(conf->stale, prev->stale, 0);
 
-    if (conf->sources == NULL && conf->token == NULL) {
-        conf->sources = prev->sources;
-        conf->token = prev->token;
-        conf->apart = prev->apart;
-    }
+    ngx_http_agntkey_credentials_merge(cf, prev, conf);
 
     ngx_conf_merge_str_value(conf->realm, prev->realm, "agntkey");
     ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);

@@ -18,11 +18,13 @@
 #define FUZZ_SOURCES   3
 
 
+static ngx_str_t fuzz_target(ngx_str_t *args, ngx_str_t *query);
 static void fuzz_key(ngx_str_t *text);
 static void fuzz_valid(ngx_str_t *text, ngx_str_t *id);
 
 
 ngx_module_t  ngx_http_agntkey_module;
+ngx_module_t  ngx_http_core_module;
 
 static ngx_str_t                      prefix = ngx_string("agnt");
 
@@ -42,7 +44,7 @@ static void                          *loc_confs[] = { &loc_conf };
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    ngx_str_t                   key, line[4], names[2];
+    ngx_str_t                   key, query, line[4], names[2];
     ngx_uint_t                  i, copy;
     ngx_array_t                 list;
     ngx_table_elt_t             headers[3];
@@ -72,7 +74,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
     r.headers_in.headers.part.elts = &headers[1];
     r.headers_in.headers.part.nelts = 2;
-    r.args = line[1];
+    r.args = line[1];       /* which may have changed since, and is not read */
+    r.unparsed_uri = fuzz_target(&line[1], &query);
     r.main_conf = main_confs;
     r.loc_conf = loc_confs;
 
@@ -94,7 +97,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         fuzz_key(&key);
     }
 
-    /* three other places, each with what nginx would show of it */
+    /* three other places; of the last two, what nginx would show of them */
 
     for (i = 0; i < FUZZ_SOURCES; i++) {
         variables[i].valid = 1;
@@ -113,18 +116,48 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
                == NGX_OK);
 
     if (reason == NGX_HTTP_AGNTKEY_OK) {
-        fuzz_check(fuzz_inside(&key, &line[1]) || fuzz_inside(&key, &line[2])
+        fuzz_check(fuzz_inside(&key, &query) || fuzz_inside(&key, &line[2])
                    || fuzz_inside(&key, &line[3]));
         fuzz_key(&key);
     }
 
+    if (reason == NGX_HTTP_AGNTKEY_OK && fuzz_inside(&key, &query)) {
+        fuzz_check(key.data - query.data >= 4);
+        fuzz_check(strncasecmp((char *) key.data - 4, "key=", 4) == 0);
+    }
+
     if (reason == NGX_HTTP_AGNTKEY_MISSING) {
-        fuzz_check(line[1].len + line[2].len + line[3].len == 0);
+        fuzz_check(line[2].len + line[3].len == 0);
     }
 
     fuzz_end();
 
     return 0;
+}
+
+
+/* The target of a request line with these arguments, up to a fragment. */
+
+static ngx_str_t
+fuzz_target(ngx_str_t *args, ngx_str_t *query)
+{
+    u_char     *p;
+    ngx_str_t   target;
+
+    target.len = args->len + 2;
+    target.data = ngx_pnalloc(NULL, target.len);
+
+    memcpy(target.data, "/?", 2);
+
+    if (args->len) {
+        memcpy(target.data + 2, args->data, args->len);
+    }
+
+    query->data = target.data + 2;
+    p = args->len ? memchr(query->data, '#', args->len) : NULL;
+    query->len = p ? (size_t) (p - query->data) : args->len;
+
+    return target;
 }
 
 
@@ -206,8 +239,16 @@ ngx_http_get_flushed_variable(ngx_http_request_t *r, ngx_uint_t index)
 
 
 ngx_int_t
-ngx_http_complex_value(ngx_http_request_t *r, ngx_http_complex_value_t *val,
-    ngx_str_t *value)
+ngx_http_agntkey_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
+    ngx_uint_t keep, ngx_str_t *text)
+{
+    abort();
+}
+
+
+ngx_int_t
+ngx_http_agntkey_value_variable(ngx_http_request_t *r, ngx_uint_t index,
+    ngx_uint_t keep, ngx_http_variable_value_t *value)
 {
     abort();
 }

@@ -178,12 +178,16 @@ sub frame {
 }
 
 sub h2_headers {
-    my ($stream, $key) = @_;
-    my $text = "Bearer $key";
+    my ($stream, $key, $path) = @_;
+    my $text = defined $key ? "Bearer $key" : '';
+
+    $path //= '/t';
 
     return frame(1, 0x05, $stream,
-                 "\x82\x86" . "\x04\x02/t" . "\x01\x09localhost"
-                 . "\x0f\x08" . chr(length $text) . $text);
+                 "\x82\x86\x04" . chr(length $path) . $path
+                 . "\x01\x09localhost"
+                 . ($text ne '' ? "\x0f\x08" . chr(length $text) . $text
+                                : ''));
 }
 
 sub h2_connect {
@@ -299,6 +303,41 @@ sub h2_codes {
     ok(defined $took && $took < 5, 'HTTP/2: quit is quick: nobody is left')
         or diag($took // 'never');
     ok(!$nginx->lines(qr/open socket/), 'HTTP/2: no open socket');
+}
+
+# A key in :path is what the client has sent, whatever an error page makes of
+# the arguments.
+
+{
+    my $nginx = Agntkey::Nginx->new(
+        listen => 'http2', http => $url, log_level => 'crit',
+        server => <<_EOC_)->start;
+access_log off;
+agntkey on;
+agntkey_token \$arg_key;
+error_page 502 = /page;
+location /page { empty_gif; }
+location /app {
+    proxy_pass http://127.0.0.1:$ENV{TEST_NGINX_CLOSED_PORT};
+}
+_EOC_
+
+    my $code = sub {
+        my ($target) = @_;
+        my $client = h2_connect($nginx);
+
+        $client->write(h2_headers(1, undef, $target));
+        return { h2_codes($client, 1) }->{1} // 'none';
+    };
+
+    my $key = key_for('one');
+
+    is($code->("/page?key=$key"), 200, 'HTTP/2: a key in the query');
+    is($code->("/app?key=$key"), 200, 'HTTP/2: and on an error page');
+    is($code->('/app?key=x'), 'other', 'HTTP/2: a bad key');
+    is($code->('/app'), 'other', 'HTTP/2: no key');
+
+    ok(defined $nginx->quit, 'quit');
 }
 
 SKIP: {

@@ -159,8 +159,9 @@ sub let_in {
 
             $config .= $text =~ s/\bL/$prefix/gr =~ s/\bD/$on $guard->{text}/r
                        . "\n";
-            push @tests, [$guard, ($method // 'GET') . " $prefix" . ($rest // ''), 204,
-                          "$name, $title"];
+            push @tests, [$guard,
+                          ($method // 'GET') . " $prefix" . ($rest // ''),
+                          204, "$name, $title"];
         }
 
         for my $title (sort keys %keyed) {
@@ -170,8 +171,8 @@ sub let_in {
 
             $config .= $text =~ s/\bL/$prefix/gr =~ s/\bD/$more/r . "\n";
             push @tests, [$guard, ($method // 'GET') . " $prefix$rest",
-                          ($method // 'GET') eq 'GET' ? 200 : 400, "$name, $title",
-                          @headers];
+                          ($method // 'GET') eq 'GET' ? 200 : 400,
+                          "$name, $title", @headers];
         }
     }
 
@@ -331,7 +332,8 @@ sub nginx_t {
     $nginx->write_config;
 
     my $binary = Agntkey::Nginx::binary();
-    my $out = qx{$binary -e stderr -t -p '$root/' -c '$root/conf/nginx.conf' 2>&1};
+    my $conf = "$root/conf/nginx.conf";
+    my $out = qx{$binary -e stderr -t -p '$root/' -c '$conf' 2>&1};
 
     if (!defined $why) {
         is($? >> 8, 0, "$title: accepted") or diag($out);
