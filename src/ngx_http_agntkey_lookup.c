@@ -277,6 +277,10 @@ ngx_http_agntkey_lookup_key_handler(void *data, ngx_http_agntkey_redis_e rc,
         if (lookup->rc == NGX_ERROR || lookup->rc == NGX_ABORT) {
             lookup->failed = 1;
         }
+
+        if (lookup->rc != NGX_ERROR) {
+            lookup->lookups->handlers.key_read(lookup->data, lookup->rc);
+        }
     }
 
     ngx_http_agntkey_lookup_conclude(lookup);
@@ -319,6 +323,12 @@ ngx_http_agntkey_lookup_workspace_handler(void *data,
         lookup->failed = 1;
         ngx_http_agntkey_lookup_trouble(lookup->lookups, trouble, reply);
         break;
+    }
+
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_STRING
+        || reply->type == NGX_HTTP_AGNTKEY_RESP_NIL)
+    {
+        lookup->lookups->handlers.workspace_read(lookup->data);
     }
 
     ngx_http_agntkey_resp_free(reply);

@@ -43,6 +43,13 @@ typedef struct {
     /* the workspace was, which may be another than the one before */
     void         (*workspace_asked)(void *data, ngx_str_t *name);
 
+    /*
+     * The record of the key was read, with rc as below; or that of the
+     * workspace which was asked for last.  The rest may still be lost.
+     */
+    void         (*key_read)(void *data, ngx_int_t rc);
+    void         (*workspace_read)(void *data);
+
     /* does anybody still want to know?  1 or 0 */
     ngx_uint_t   (*wanted)(void *data);
 

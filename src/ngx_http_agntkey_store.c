@@ -67,6 +67,11 @@ static ngx_http_agntkey_find_t *ngx_http_agntkey_store_join(
 static ngx_uint_t ngx_http_agntkey_find_fresh(ngx_http_agntkey_find_t *find);
 static void ngx_http_agntkey_find_open(void *data);
 static void ngx_http_agntkey_find_home(void *data, ngx_str_t *name);
+static void ngx_http_agntkey_find_key_read(void *data, ngx_int_t rc);
+static ngx_uint_t ngx_http_agntkey_find_same(ngx_http_agntkey_record_t *a,
+    ngx_http_agntkey_record_t *b);
+static ngx_uint_t ngx_http_agntkey_find_equal(ngx_str_t *a, ngx_str_t *b);
+static void ngx_http_agntkey_find_workspace_read(void *data);
 static ngx_uint_t ngx_http_agntkey_find_wanted(void *data);
 static void ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find);
 static void ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find,
@@ -108,6 +113,8 @@ ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *server,
 
     found.key_asked = ngx_http_agntkey_find_open;
     found.workspace_asked = ngx_http_agntkey_find_home;
+    found.key_read = ngx_http_agntkey_find_key_read;
+    found.workspace_read = ngx_http_agntkey_find_workspace_read;
     found.wanted = ngx_http_agntkey_find_wanted;
     found.done = ngx_http_agntkey_find_done;
 
@@ -506,6 +513,70 @@ ngx_http_agntkey_find_home(void *data, ngx_str_t *name)
     }
 
     find->changes = find->home->changes;
+}
+
+
+/*
+ * What a reply says counts for agntkey_stale from now on, even if the look-up
+ * fails later.  A record that is still the same may stay: Redis that goes away
+ * between two replies is what agntkey_stale is there for.
+ */
+
+static void
+ngx_http_agntkey_find_key_read(void *data, ngx_int_t rc)
+{
+    ngx_http_agntkey_find_t   *find = data;
+    ngx_http_agntkey_cache_t  *cache;
+    ngx_http_agntkey_entry_t  *entry;
+
+    cache = find->store->cache;
+
+    if (cache == NULL) {
+        return;
+    }
+
+    entry = ngx_http_agntkey_cache_find(cache, find->lookup.id);
+
+    if (entry && entry->workspace
+        && (rc != NGX_OK
+            || !ngx_http_agntkey_find_same(&entry->key, &find->lookup.key)))
+    {
+        ngx_http_agntkey_cache_forget(cache, find->lookup.id);
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_find_same(ngx_http_agntkey_record_t *a,
+    ngx_http_agntkey_record_t *b)
+{
+    return a->active == b->active
+           && a->expires_at == b->expires_at
+           && ngx_http_agntkey_token_equal(a->digest, b->digest)
+           && ngx_http_agntkey_find_equal(&a->workspace, &b->workspace)
+           && ngx_http_agntkey_find_equal(&a->name, &b->name)
+           && ngx_http_agntkey_find_equal(&a->scopes, &b->scopes);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_find_equal(ngx_str_t *a, ngx_str_t *b)
+{
+    return a->len == b->len
+           && (a->len == 0 || ngx_memcmp(a->data, b->data, a->len) == 0);
+}
+
+
+/* For all keys of the workspace, of which others may be remembered. */
+
+static void
+ngx_http_agntkey_find_workspace_read(void *data)
+{
+    ngx_http_agntkey_find_t  *find = data;
+
+    if (find->home && !find->lookup.workspace_active) {
+        find->home->active = 0;
+    }
 }
 
 

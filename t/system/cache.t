@@ -659,6 +659,86 @@ _EOC_
 }
 
 
+# --- what a reply says counts for both records, and for all that know them
+
+{
+    my $fake = "redis://127.0.0.1:$ENV{TEST_NGINX_FAKE_PORT}";
+    my @stale = (line => 'GET /stale');
+    my $key = record_of('one');
+    my $home = workspace_of('acme');
+
+    # What is written where nobody is told of it, what becomes of the replies
+    # to the question of the first key, and what "agntkey_stale" makes of that
+    # key and of the other one of its workspace when Redis is away.
+    my @cases = (
+        ['nothing', undef, undef, '503 store_unavailable', '200 STALE'],
+        ['nothing, the workspace is lost', undef, [qr/^HGET/, 'close'],
+         '200 STALE', '200 STALE'],
+        ['the workspace is disabled', [HDEL => $home, 'active'], undef,
+         '503 store_unavailable', '503 store_unavailable'],
+        ['the workspace is gone', [DEL => $home], undef,
+         '503 store_unavailable', '503 store_unavailable'],
+        ['the workspace is disabled, the key is an error',
+         [HDEL => $home, 'active'], [qr/^HMGET/, "-ERR no\r\n"],
+         '503 store_unavailable', '503 store_unavailable'],
+        ['an error for the workspace', undef, [qr/^HGET/, "-ERR no\r\n"],
+         '200 STALE', '200 STALE'],
+        ['the key is revoked', [HDEL => $key, 'active'], undef,
+         '503 store_unavailable', '200 STALE'],
+        ['the key is revoked, the workspace is lost',
+         [HDEL => $key, 'active'], [qr/^HGET/, 'close'],
+         '503 store_unavailable', '200 STALE'],
+        ['the key is gone, the workspace is lost', [DEL => $key],
+         [qr/^HGET/, 'close'], '503 store_unavailable', '200 STALE'],
+        ['the key expires sooner, the workspace is lost',
+         [HSET => $key, 'expires_at', '4102444800000'],
+         [qr/^HGET/, 'close'], '503 store_unavailable', '200 STALE'],
+        ['the key has other scopes, the workspace is lost',
+         [HSET => $key, 'scopes', 'a b'],
+         [qr/^HGET/, 'close'], '503 store_unavailable', '200 STALE'],
+        ['the key is malformed, the workspace is lost',
+         [HSET => $key, 'created_at', 'x'],
+         [qr/^HGET/, 'close'], '503 store_unavailable', '200 STALE'],
+    );
+
+    for my $case (@cases) {
+        my ($title, $write, $reply, $one, $two) = @$case;
+        my $switch = test_dir() . '/switch';
+
+        unlink $switch;
+
+        # The stream is let in once.
+        fake_redis(keys => ['one', 'two'], rules => [
+            { match => qr/^SUBSCRIBE/, from => 2, do => "-ERR no\r\n" },
+            $reply ? { match => $reply->[0],
+                       do => sub { -e $switch ? $reply->[1] : {} } } : (),
+        ]);
+
+        my $nginx = Agntkey::Nginx->new(cached(
+            redis => $fake, cache => 'entries=100 lease=1s',
+            server => 'location /stale { agntkey on; agntkey_stale 1h;
+                                         empty_gif; }',
+        ))->start;
+
+        ok(hit('one') && hit('two'), "$title: hits");
+        fake_close('tracking');
+        ok($nginx->log_wait(qr/keys are not cached: /), "$title: no trust");
+        fake_cmd(@$write) if $write;
+
+        open my $on, '>', $switch or die "$switch: $!\n";
+        my $before = fake_commands(qr{^HMGET \Q$key\E });
+
+        asked('one');
+        ok(fake_commands(qr{^HMGET \Q$key\E }) > $before,
+           "$title: asked for");
+        fake_stop();
+        is(asked('one', @stale) =~ s/ MISS$//r, $one, "$title: this key");
+        is(asked('two', @stale) =~ s/ MISS$//r, $two, "$title: the other");
+        ok(defined $nginx->quit, "$title: quit");
+    }
+}
+
+
 # --- other ways to Redis
 
 {
