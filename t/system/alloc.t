@@ -60,6 +60,7 @@ my $keep = qr/12:\ Cannot\ allocate\ memory
 my $nginx = Agntkey::Nginx->new(
     http => "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_REDIS_PORT};"
             . 'agntkey_cache entries=1000 lease=200ms;'
+            . 'map $http_x_mapped $mapped { "~^x(?<ws>.+)$" $ws; }'
             . 'connection_pool_size 128; request_pool_size 128;',
     server => <<"_EOC_",
 location /t {
@@ -67,6 +68,13 @@ location /t {
     add_header X-Cache \$agntkey_cache always;
     empty_gif;
 }
+location ~ ^/mapped/([^/]+)\$ {
+    agntkey on;
+    agntkey_token "\$mapped";
+    agntkey_workspace "none\$mapped" \$1;
+    empty_gif;
+}
+
 location /agntkey/ {
     agntkey_admin on;
     agntkey_admin_token_file $tokens;
@@ -191,6 +199,14 @@ torture('a disabled workspace', codes => '403', check => \&allowed,
         ask => sub {
             http('GET /t', headers => bearer(
                 key_for("off-$_[0]", workspace => "off-$_[0]")));
+        });
+
+# Values that are evaluated: the second workspace is another one's.  A map of
+# nginx that gets no memory for a match has its default: no key, so 401.
+torture('a key in a map', codes => '40[13]', check => \&allowed,
+        ask => sub {
+            http('GET /mapped/other',
+                 headers => 'X-Mapped: x' . key_for('good'));
         });
 
 torture('no key', codes => '401', check => \&allowed,
