@@ -181,6 +181,10 @@ ngx_http_agntkey_admin_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
         return NGX_CONF_OK;
     }
 
+    if (ngx_http_agntkey_value_is_switch(&value[1])) {
+        return "takes a file or \"off\"";
+    }
+
     alcf->admin_tokens_off = 0;
     alcf->admin_tokens = ngx_array_create(cf->pool, 4,
                                           NGX_HTTP_AGNTKEY_DIGEST_LEN);

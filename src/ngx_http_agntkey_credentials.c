@@ -8,6 +8,14 @@
 #include "ngx_http_agntkey_value.h"
 
 
+/* in the name of a variable */
+#define ngx_http_agntkey_credentials_name(c)                                  \
+    (((c) >= 'a' && (c) <= 'z') || ((c) >= 'A' && (c) <= 'Z')                 \
+     || ((c) >= '0' && (c) <= '9') || (c) == '_')
+
+
+static ngx_uint_t ngx_http_agntkey_credentials_mentions(ngx_str_t *value,
+    const char *name);
 static ngx_int_t ngx_http_agntkey_credentials_compile(ngx_conf_t *cf,
     ngx_str_t *value, ngx_http_agntkey_loc_conf_t *alcf);
 static ngx_int_t ngx_http_agntkey_credentials_source(ngx_conf_t *cf,
@@ -47,6 +55,11 @@ ngx_http_agntkey_credentials_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 
     value = cf->args->elts;
 
+    if (ngx_http_agntkey_credentials_mentions(&value[1], "remote_user")) {
+        return "does not take $remote_user, which nginx writes into its "
+               "access log; let clients send the key in a header of its own";
+    }
+
     rc = ngx_http_agntkey_credentials_compile(cf, &value[1], alcf);
 
     if (rc != NGX_DECLINED) {
@@ -73,6 +86,44 @@ ngx_http_agntkey_credentials_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* Is that variable one of the value's, however it is written? */
+
+static ngx_uint_t
+ngx_http_agntkey_credentials_mentions(ngx_str_t *value, const char *name)
+{
+    u_char  *p, *last;
+    size_t   len;
+
+    len = ngx_strlen(name);
+    last = value->data + value->len;
+
+    for (p = value->data; p < last; p++) {
+
+        if (*p != '$') {
+            continue;
+        }
+
+        if (p + 1 < last && p[1] == '{') {
+            p++;
+        }
+
+        if ((size_t) (last - p - 1) < len
+            || ngx_strncasecmp(p + 1, (u_char *) name, len) != 0)
+        {
+            continue;
+        }
+
+        if ((size_t) (last - p - 1) == len
+            || !ngx_http_agntkey_credentials_name(p[len + 1]))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -111,9 +162,7 @@ ngx_http_agntkey_credentials_compile(ngx_conf_t *cf, ngx_str_t *value,
         p += brace;
 
         for (end = p; end < last; end++) {
-            if (!((*end >= 'a' && *end <= 'z') || (*end >= 'A' && *end <= 'Z')
-                  || (*end >= '0' && *end <= '9') || *end == '_'))
-            {
+            if (!ngx_http_agntkey_credentials_name(*end)) {
                 break;
             }
         }

@@ -22,6 +22,7 @@
 #include "ngx_http_agntkey_store.h"
 #include "ngx_http_agntkey_token.h"
 #include "ngx_http_agntkey_url.h"
+#include "ngx_http_agntkey_value.h"
 #include "ngx_http_agntkey_vars.h"
 
 
@@ -47,6 +48,8 @@ static char *ngx_http_agntkey_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_agntkey_admin_workspace(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
 static char *ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 
@@ -140,14 +143,14 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       &ngx_http_agntkey_realm_post },
 
     { ngx_string("agntkey_workspace"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_1MORE,
+      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_1MORE,
       ngx_http_agntkey_workspace,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
     { ngx_string("agntkey_scope"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_1MORE,
+      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_1MORE,
       ngx_http_agntkey_scope,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -183,7 +186,7 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
     { ngx_string("agntkey_admin_workspace"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_agntkey_admin_workspace,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_agntkey_loc_conf_t, admin_workspace),
       NULL },
@@ -360,15 +363,24 @@ ngx_http_agntkey_workspace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+        alcf->workspaces = NULL;
+        return NGX_CONF_OK;
+    }
+
     alcf->workspaces = ngx_array_create(cf->pool, cf->args->nelts - 1,
                                         sizeof(ngx_http_complex_value_t));
     if (alcf->workspaces == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    value = cf->args->elts;
-
     for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_agntkey_value_is_switch(&value[i])) {
+            return "takes names of workspaces, or \"off\" alone";
+        }
 
         if (value[i].len
             && ngx_http_script_variables_count(&value[i]) == 0
@@ -411,6 +423,13 @@ ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+        alcf->scopes = NULL;
+        return NGX_CONF_OK;
+    }
+
     if (cf->args->nelts - 1 > NGX_HTTP_AGNTKEY_SCOPES) {
         return "asks for more scopes than a key can have";
     }
@@ -421,9 +440,11 @@ ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    value = cf->args->elts;
-
     for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_agntkey_value_is_switch(&value[i])) {
+            return "takes names of scopes, or \"off\" alone";
+        }
 
         if (!ngx_http_agntkey_record_scope_valid(&value[i])) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -441,6 +462,22 @@ ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_agntkey_admin_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ngx_http_agntkey_value_is_switch(&value[1])) {
+        return "takes a workspace; without the directive there is no pin";
+    }
+
+    return ngx_http_set_complex_value_slot(cf, cmd, conf);
 }
 
 
@@ -593,6 +630,10 @@ ngx_http_agntkey_check_realm(ngx_conf_t *cf, void *post, void *data)
     size_t      i;
     ngx_str_t  *realm = data;
 
+    if (ngx_http_agntkey_value_is_switch(realm)) {
+        return "takes a text; it is \"agntkey\" that switches off and on";
+    }
+
     p = realm->data;
 
     dst = ngx_pnalloc(cf->pool, realm->len * 2 + 1);
@@ -624,6 +665,10 @@ ngx_http_agntkey_check_realm(ngx_conf_t *cf, void *post, void *data)
 static char *
 ngx_http_agntkey_check_prefix(ngx_conf_t *cf, void *post, void *data)
 {
+    if (ngx_http_agntkey_value_is_switch(data)) {
+        return "takes what keys begin with, which they always do";
+    }
+
     if (!ngx_http_agntkey_token_prefix_valid(data)) {
         return "must be 1 to 32 letters, digits, \"_\" and \"-\", "
                "the first a letter or a digit";
@@ -715,6 +760,10 @@ ngx_http_agntkey_check_text(ngx_conf_t *cf, void *post, void *data)
 
     if (text->len == 0) {
         return "must not be empty";
+    }
+
+    if (ngx_http_agntkey_value_is_switch(text)) {
+        return "cannot be switched; leave the directive out";
     }
 
     return NGX_CONF_OK;

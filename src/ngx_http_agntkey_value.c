@@ -37,6 +37,16 @@ static void ngx_http_agntkey_value_restore(ngx_http_request_t *r,
     ngx_http_variable_value_t *variables);
 
 
+ngx_uint_t
+ngx_http_agntkey_value_is_switch(ngx_str_t *value)
+{
+    return (value->len == 2
+            && ngx_strncasecmp(value->data, (u_char *) "on", 2) == 0)
+           || (value->len == 3
+               && ngx_strncasecmp(value->data, (u_char *) "off", 3) == 0);
+}
+
+
 ngx_int_t
 ngx_http_agntkey_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
     ngx_uint_t keep, ngx_str_t *text)

@@ -22,6 +22,12 @@
 
 
 /*
+ * "on" or "off", in any case of letters?  Whoever writes that means a switch:
+ * no directive takes it for a name, a file or a text.
+ */
+ngx_uint_t ngx_http_agntkey_value_is_switch(ngx_str_t *value);
+
+/*
  * As ngx_http_complex_value(): *text is in the pool of the request, or in the
  * configuration if the value has no variables.  Each variable of the value is
  * evaluated by itself, and captures ($1) are those of before.  With keep 0,

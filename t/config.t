@@ -200,7 +200,7 @@ sub contexts {
 
         good($_, $text) for qw(http server location);
 
-        if ($name ne 'agntkey') {
+        if ($name !~ /^agntkey(?:_workspace|_scope)?$/) {
             my ($status, $out) = nginx_t('', '',
                                          "limit_except GET { $text }");
             is($status, 1, "$name in limit_except");
@@ -214,8 +214,12 @@ sub contexts {
              "$name in if - says so");
     }
 
-    my ($status, $out) = nginx_t('', '', 'limit_except GET { agntkey on; }');
-    is($status, 0, 'agntkey in limit_except') or diag($out);
+    for my $text ('agntkey on;', 'agntkey_workspace acme;',
+                  'agntkey_scope a;')
+    {
+        my ($status, $out) = nginx_t('', '', "limit_except GET { $text }");
+        is($status, 0, "$text in limit_except") or diag($out);
+    }
 }
 
 
@@ -281,6 +285,85 @@ sub names {
 }
 
 
+# A word that switches is never taken for a name, a file or a text.
+
+sub words {
+    my %says = (
+        agntkey_workspace       => qr/names of workspaces, or "off" alone/,
+        agntkey_scope           => qr/names of scopes, or "off" alone/,
+        agntkey_realm           => qr/takes a text/,
+        agntkey_token           => qr/needs a value with a variable/,
+        agntkey_stale           => qr/invalid value/,
+        agntkey_admin_workspace => qr/takes a workspace/,
+    );
+    my %http_says = (
+        agntkey_prefix          => qr/what keys begin with/,
+        agntkey_redis           => qr/bad URL/,
+        agntkey_cache           => qr/invalid parameter/,
+        agntkey_last_used       => qr/invalid value/,
+        agntkey_redis_timeout   => qr/invalid value/,
+        agntkey_redis_connect_timeout    => qr/invalid value/,
+        agntkey_redis_ssl_verify_depth   => qr/invalid number/,
+        agntkey_redis_ssl_protocols      => qr/has an unknown protocol/,
+        map { ($_ => qr/cannot be switched/) }
+            qw(agntkey_redis_password_file
+               agntkey_redis_ssl_trusted_certificate
+               agntkey_redis_ssl_certificate
+               agntkey_redis_ssl_certificate_key
+               agntkey_redis_ssl_name agntkey_redis_ssl_ciphers),
+    );
+    my %honoured = map { $_ => 1 } 'agntkey_workspace off',
+        'agntkey_scope off', 'agntkey_cache off', 'agntkey_last_used off';
+
+    for my $word (qw(off on OFF On)) {
+        for my $name (sort keys %says) {
+            next if $honoured{"$name $word"};
+            bad('location', "$name $word;", $says{$name});
+        }
+
+        for my $name (sort keys %http_says) {
+            next if $honoured{"$name $word"};
+            bad('http', "$name $word;", $http_says{$name});
+        }
+
+        next if $word eq 'off';
+
+        my ($status, $out) = nginx_t('', '', 'agntkey_admin on; '
+                                     . "agntkey_admin_token_file $word;");
+        is($status, 1, "agntkey_admin_token_file $word - refused");
+        like($out, qr/"agntkey_admin_token_file".*takes a file or "off"/,
+             "agntkey_admin_token_file $word - says why");
+    }
+
+    # Alone it is a switch, and beside others it is nothing.
+    for my $name (qw(agntkey_workspace agntkey_scope)) {
+        bad('location', "$name $_;", $says{$name})
+            for 'off a', 'a off', 'off off', 'a on', 'a OFF';
+        good($_, "$name off;") for qw(http server location);
+        good('location', "$name offset;");
+        good('location', "$name a.off;");
+        good('location', "$name only;");
+    }
+
+    my ($status, $out) = nginx_t('', '', 'agntkey_workspace $arg_off;');
+    is($status, 0, 'a value with a variable is no word') or diag($out);
+
+    # Every directive that takes a word is here.
+    my $file = 'src/ngx_http_agntkey_module.c';
+    open my $in, '<', $file or die "$file: $!\n";
+    local $/;
+
+    my %flags = map { $_ => 1 } qw(agntkey agntkey_dry_run agntkey_admin
+                                   agntkey_redis_ssl_verify
+                                   agntkey_admin_token_file);
+
+    for my $name (<$in> =~ /ngx_string\("(agntkey\w*)"\)/g) {
+        ok($flags{$name} || $says{$name} || $http_says{$name},
+           "$name was tried with these words");
+    }
+}
+
+
 sub tokens {
     bad('location', "agntkey_token $_;", qr/needs a value with a variable/)
         for 'key', '""', 'http_x_api_key', '"a b"';
@@ -289,6 +372,14 @@ sub tokens {
         for '$http_authorization', '${http_authorization}',
             '$HTTP_AUTHORIZATION', '$arg_key$http_authorization',
             '$http_authorization$arg_key';
+    bad('location', "agntkey_token $_;",
+        qr/does not take \$remote_user.*access log/)
+        for '$remote_user', '${remote_user}', '$REMOTE_USER',
+            '$http_x_key$remote_user', '$remote_user$http_x_key',
+            '"agnt_$remote_user"', '"${remote_user}x"', '"x$remote_user-"';
+    good('location', "agntkey_token $_;")
+        for '"x$remote_addr"', '"remote_user$arg_key"',
+            '$arg_remote_user';
     good('location', "agntkey_token $_;")
         for '$http_x_api_key', '${arg_key}', '$cookie_key', '$arg_a$arg_b',
             '"key $arg_a"', '$http_authorization_2';
@@ -670,6 +761,17 @@ GET /
     agntkey on;
 --- init
 ::names();
+--- request
+GET /
+--- error_code: 401
+
+
+
+=== a word that switches is not taken for data
+--- config
+    agntkey on;
+--- init
+::words();
 --- request
 GET /
 --- error_code: 401

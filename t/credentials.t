@@ -304,6 +304,21 @@ sub twice {
 }
 
 
+# nginx drops a header with "_" in its name, and writes it down at "info": that
+# is what the documents warn of.
+
+sub underscores {
+    for my $name (qw(X_API_Key x_api-key X-API_KEY)) {
+        answer_is(http('GET /header', headers => "$name: $key"),
+                  '401 missing', "$name: dropped");
+        is(scalar log_lines(qr/\[info\].*invalid header line: "$name: \Q$key/),
+           1, "$name: written down by nginx");
+    }
+
+    refusals();
+}
+
+
 # --- other places
 
 sub from_header {
@@ -616,6 +631,20 @@ bearer(key_for('one'))
 hello
 --- no_error_log
 agntkey: key refused
+
+
+
+=== a header with "_" in its name is none, and nginx writes it down
+--- http_config eval: $::http_config
+--- user_files eval: $::user_files
+--- config eval: $::config
+--- init
+::underscores();
+--- request
+GET /header
+--- error_code: 401
+--- error_log
+client sent invalid header line
 
 
 

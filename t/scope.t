@@ -61,6 +61,11 @@ our $config = <<'_EOC_';
             agntkey_scope a;
             location /outer/inner { }
             location /outer/own { agntkey_scope b; }
+            location /outer/off {
+                agntkey_scope off;
+                location /outer/off/inner { }
+                location /outer/off/own { agntkey_scope b; }
+            }
         }
 _EOC_
 
@@ -68,7 +73,8 @@ $config =~ s/LONG/$long/;
 $config =~ s/MOST/@most/;
 
 our $user_files = join '', map { ">>> $_\nhello\n" }
-    qw(free a ab cba read urls long most outer/inner outer/own);
+    qw(free a ab cba read urls long most outer/inner outer/own outer/off/page
+       outer/off/inner outer/off/own);
 
 
 # allowed($path, 'its scopes', keys that may pass): all others may not.
@@ -124,6 +130,13 @@ sub inherited {
 }
 
 
+sub taken_away {
+    allowed('/outer/off/page', '', keys %keys);
+    allowed('/outer/off/inner', '', keys %keys);
+    allowed('/outer/off/own', 'b', qw(b ab ba abc));
+}
+
+
 watch_logs();
 run_tests();
 logs_clean();
@@ -171,6 +184,22 @@ agntkey: key refused: insufficient_scope
 ::inherited();
 --- request
 GET /outer/own
+--- more_headers eval
+bearer(key_for('a'))
+--- error_code: 403
+--- error_log
+agntkey: key refused: insufficient_scope
+
+
+
+=== "off" takes the rule away
+--- http_config eval: $::http_config
+--- user_files eval: $::user_files
+--- config eval: $::config
+--- init
+::taken_away();
+--- request
+GET /outer/off/own
 --- more_headers eval
 bearer(key_for('a'))
 --- error_code: 403

@@ -22,13 +22,13 @@ my %keys = (
     never   => seed_key('never', name => 'n', scopes => 'a'),
     revoked => seed_key('revoked', active => undef, scopes => 'a'),
     expired => seed_key('expired', expires_at => 1700000001000),
-    off     => seed_key('off', workspace => 'off', scopes => 'a'),
+    off     => seed_key('off', workspace => 'shut', scopes => 'a'),
     other   => seed_key('other', workspace => 'other', scopes => 'a'),
     poor    => seed_key('poor', name => 'poor', scopes => 'b'),
     unknown => key_for('unknown'),
 );
 
-seed_workspace('off', active => undef);
+seed_workspace('shut', active => undef);
 
 our $http_config = <<'_EOC_';
     agntkey_redis redis://127.0.0.1:$TEST_NGINX_REDIS_PORT; agntkey_cache off;
@@ -66,7 +66,7 @@ our $headers = <<'_EOC_';
 _EOC_
 
 our $config = $headers . <<'_EOC_';
-        agntkey_workspace acme off;
+        agntkey_workspace acme shut;
         agntkey_scope a;
 
         location /v1 { agntkey on; }

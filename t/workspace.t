@@ -58,6 +58,11 @@ our $config = <<'_EOC_';
             agntkey_workspace acme;
             location /outer/inner { }
             location /outer/own { agntkey_workspace acme2; }
+            location /outer/off {
+                agntkey_workspace off;
+                location /outer/off/inner { }
+                location /outer/off/own { agntkey_workspace acme2; }
+            }
         }
 _EOC_
 
@@ -65,7 +70,7 @@ $config =~ s/LONG/$long/;
 
 our $user_files = join '', map { ">>> $_\nhello\n" }
     (qw(any acme two odd long none none_or_acme arg args mapped mixed
-        outer/inner outer/own), map { "tenants/$_" } @workspaces);
+        outer/inner outer/own outer/off/page outer/off/inner outer/off/own), map { "tenants/$_" } @workspaces);
 
 
 sub answer {
@@ -103,6 +108,13 @@ sub fixed {
     allowed('/long', $long);
     allowed('/outer/inner', 'acme');
     allowed('/outer/own', 'acme2');
+}
+
+
+sub taken_away {
+    allowed('/outer/off/page', @workspaces);
+    allowed('/outer/off/inner', @workspaces);
+    allowed('/outer/off/own', 'acme2');
 }
 
 
@@ -216,6 +228,22 @@ bearer(::key('acme2'))
 --- error_log eval
 [qr/agntkey: key refused: workspace_mismatch, id: @{[key_id(
     ::key('acme2'))]}, /]
+
+
+
+=== "off" takes the rule away
+--- http_config eval: $::http_config
+--- user_files eval: $::user_files
+--- config eval: $::config
+--- init
+::taken_away();
+--- request
+GET /outer/off/own
+--- more_headers eval
+bearer(::key('acme'))
+--- error_code: 403
+--- error_log
+agntkey: key refused: workspace_mismatch
 
 
 

@@ -58,6 +58,9 @@ my @guards = (
     { text => 'agntkey_stale 0;' },
 );
 
+# Those that may stand in limit_except.
+my $limited = qr/^agntkey(?:_workspace|_scope)?$/;
+
 # Those of the admin API have tests of their own, below.
 my @admin = qw(agntkey_admin agntkey_admin_token_file
                agntkey_admin_workspace);
@@ -84,6 +87,8 @@ my %places = (
     'limit_except' =>
         ["location L { D $pass limit_except GET { deny 192.0.2.1; } }", '',
          'POST'],
+    'its limit_except' =>
+        ["location L { $pass limit_except GET { D } }", '', 'POST'],
     'a nested location' => ["location L { D location Lin/ { $pass } }", 'in/'],
     'nested twice' =>
         ["location L { D location Lin/ { location Lin/in/ { $pass } } }",
@@ -156,6 +161,8 @@ sub let_in {
         for my $title (sort keys %places) {
             my ($text, $rest, $method) = @{ $places{$title} };
             my $prefix = "/$name/" . $n++ . '/';
+
+            next if $text =~ /{ D }/ && $name !~ $limited;
 
             $config .= $text =~ s/\bL/$prefix/gr =~ s/\bD/$on $guard->{text}/r
                        . "\n";
@@ -398,7 +405,8 @@ for my $text ((map { $_->{text} } @guards), 'agntkey_admin on;', $files_off,
 
     nginx_t("location /x/ { if (\$arg_x) { $text } }", $why, "$name in \"if\"");
     nginx_t("location /x/ { $pass limit_except GET { $text } }",
-            $name eq 'agntkey' ? undef : $why, "$name in limit_except");
+            $name =~ $limited ? undef : $why,
+            "$name in limit_except");
 }
 
 # Who may call is not inherited: each admin location says it.
