@@ -23,7 +23,7 @@
  * trust at most, how old what is remembered may be, and whom a barrier must
  * not forget.  Where the bytes are cut must make no difference to anything.
  *
- * Files: stream watch ack barrier store lookup cache record resp
+ * Files: stream watch ack barrier store lookup cache record resp token
  */
 
 
