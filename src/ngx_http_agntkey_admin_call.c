@@ -208,17 +208,17 @@ ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc)
 
 
 void
-ngx_http_agntkey_admin_confirm(ngx_http_agntkey_admin_t *a, ngx_str_t *record,
-    ngx_http_agntkey_json_t *object)
+ngx_http_agntkey_admin_confirm(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_json_t *object)
 {
     ngx_http_agntkey_main_conf_t  *amcf;
 
     amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
 
-    ngx_http_agntkey_store_forget(amcf->store, record);
+    ngx_http_agntkey_store_forget(amcf->store, &written->record);
 
     a->object = object;
-    a->barrier = ngx_http_agntkey_barrier_start(amcf->barriers, record,
+    a->barrier = ngx_http_agntkey_barrier_start(amcf->barriers, written,
                                            ngx_http_agntkey_admin_confirmed,
                                            a);
     if (a->barrier == NULL) {
@@ -250,9 +250,14 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
 
         rc = ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                  "store_unknown",
-                                 "It was written, but Redis did not say "
-                                 "whether all workers have heard of it. "
-                                 "Repeat the call.", NULL);
+                                 a->show
+                                 ? "The old key is over and a new one was "
+                                   "made, but it is not known whether all "
+                                   "workers know. Revoke both, and create "
+                                   "another key."
+                                 : "It was written, but it is not known "
+                                   "whether all workers know. Repeat the "
+                                   "call.", NULL);
         ngx_http_agntkey_admin_done(a, rc);
         return;
     }
@@ -269,8 +274,9 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
         return;
     }
 
-    ngx_http_agntkey_admin_done(a,
-                       ngx_http_agntkey_answer_json(r, NGX_HTTP_OK, object));
+    ngx_http_agntkey_admin_done(a, a->show
+                       ? a->show(a, object)
+                       : ngx_http_agntkey_answer_json(r, NGX_HTTP_OK, object));
 }
 
 

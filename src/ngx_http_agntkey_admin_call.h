@@ -21,7 +21,9 @@ typedef struct ngx_http_agntkey_route_s  ngx_http_agntkey_route_t;
 
 /* one call; lives in the pool of its request */
 
-typedef struct {
+typedef struct ngx_http_agntkey_admin_s  ngx_http_agntkey_admin_t;
+
+struct ngx_http_agntkey_admin_s {
     ngx_http_request_t            *request;
     ngx_http_agntkey_redis_t      *redis;
     ngx_http_agntkey_call_t       *call;       /* set while it waits ... */
@@ -40,8 +42,10 @@ typedef struct {
     ngx_http_agntkey_new_t         new;
     ngx_str_t                      key;
 
-    /* an answer that waits for its receipt */
+    /* an answer that waits for its receipt, and how it is sent; NULL: 200 */
     ngx_http_agntkey_json_t       *object;
+    ngx_int_t                    (*show)(ngx_http_agntkey_admin_t *a,
+                                         ngx_http_agntkey_json_t *object);
 
     /* a page being read, and the parameter that was looked at last */
     ngx_str_t                      parameter;
@@ -50,7 +54,7 @@ typedef struct {
     ngx_uint_t                     nnames;
     ngx_uint_t                     more;
     ngx_uint_t                     trips;      /* for its names */
-} ngx_http_agntkey_admin_t;
+};
 
 
 /*
@@ -65,12 +69,12 @@ ngx_int_t ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
 void ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc);
 
 /*
- * What a call ends with that has taken "active" from the record of that name:
- * waits until no worker can accept it any more, and answers 200 with the
- * object and a receipt.  The object is freed in any case.
+ * What a call ends with that has taken something from a record: waits until no
+ * worker can go by what was before, and answers with the object and a receipt.
+ * The object is freed in any case.
  */
 void ngx_http_agntkey_admin_confirm(ngx_http_agntkey_admin_t *a,
-    ngx_str_t *record, ngx_http_agntkey_json_t *object);
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_json_t *object);
 
 /*
  * What a call's handler begins with.  NGX_DECLINED: the replies are there and

@@ -13,7 +13,11 @@
 /* seconds that a rotated key goes on, unless the call says otherwise */
 #define NGX_HTTP_AGNTKEY_ADMIN_OVERLAP   86400
 
+/* an end that comes sooner is one that workers have to hear of, ms */
+#define NGX_HTTP_AGNTKEY_ADMIN_SOON      (2 * NGX_HTTP_AGNTKEY_LEASE_LONGEST)
 
+
+static ngx_uint_t ngx_http_agntkey_admin_narrows(ngx_http_agntkey_admin_t *a);
 static ngx_int_t ngx_http_agntkey_admin_mint(ngx_http_agntkey_admin_t *a,
     u_char *tag);
 static void ngx_http_agntkey_admin_wipe(void *data);
@@ -22,13 +26,17 @@ static ngx_int_t ngx_http_agntkey_admin_idempotency(
 static void ngx_http_agntkey_admin_row_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n);
+static void ngx_http_agntkey_admin_what(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_reply_t *row);
 static void ngx_http_agntkey_admin_new_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n);
 static ngx_int_t ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
     ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_admin_new_key(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply);
 static ngx_int_t ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a,
-    ngx_str_t *id, ngx_http_agntkey_reply_t *row);
+    ngx_http_agntkey_json_t *object);
 static void ngx_http_agntkey_admin_list_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
     ngx_uint_t n);
@@ -248,11 +256,30 @@ ngx_http_agntkey_admin_change(ngx_http_agntkey_admin_t *a)
     }
 
     a->writes = 1;
+    a->revokes = ngx_http_agntkey_admin_narrows(a);
 
     return ngx_http_agntkey_admin_wait(a,
                ngx_http_agntkey_registry_change(a->redis, &a->who,
                                        a->segment.data, &change,
                                        ngx_http_agntkey_admin_row_handler, a));
+}
+
+
+/*
+ * May a worker that has not heard of the change let in what is refused by it?
+ * Other scopes may be fewer; and an end that is farther away than a lease is
+ * farther away than anything that such a worker remembers.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_admin_narrows(ngx_http_agntkey_admin_t *a)
+{
+    if (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_SCOPES) {
+        return 1;
+    }
+
+    return (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT)
+           && a->body.expires_at < a->now + NGX_HTTP_AGNTKEY_ADMIN_SOON;
 }
 
 
@@ -294,6 +321,7 @@ ngx_http_agntkey_admin_rotate(ngx_http_agntkey_admin_t *a)
 
     a->new.name = a->body.name;
     a->writes = 1;
+    a->revokes = (overlap * 1000 < NGX_HTTP_AGNTKEY_ADMIN_SOON);
 
     return ngx_http_agntkey_admin_wait(a,
                ngx_http_agntkey_registry_rotate(a->redis, &a->who,
@@ -409,11 +437,11 @@ static void
 ngx_http_agntkey_admin_row_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
 {
-    u_char                     buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_int_t                  answer, rv;
-    ngx_str_t                  record;
-    ngx_http_agntkey_json_t   *object;
-    ngx_http_agntkey_admin_t  *a = data;
+    u_char                       buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_int_t                    answer, rv;
+    ngx_http_agntkey_json_t     *object;
+    ngx_http_agntkey_admin_t    *a = data;
+    ngx_http_agntkey_written_t   written;
 
     answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
 
@@ -430,8 +458,11 @@ ngx_http_agntkey_admin_row_handler(void *data, ngx_http_agntkey_redis_e rc,
 
                 /* it is written; who has not heard of it yet? */
 
-                ngx_http_agntkey_registry_key(buf, &record, a->segment.data);
-                ngx_http_agntkey_admin_confirm(a, &record, object);
+                ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
+                ngx_http_agntkey_registry_key(buf, &written.record,
+                                              a->segment.data);
+                ngx_http_agntkey_admin_what(a, &written, replies[0]);
+                ngx_http_agntkey_admin_confirm(a, &written, object);
                 return;
             }
 
@@ -452,6 +483,30 @@ ngx_http_agntkey_admin_row_handler(void *data, ngx_http_agntkey_redis_e rc,
 }
 
 
+/* What must still be in the record, of what this call has written. */
+
+static void
+ngx_http_agntkey_admin_what(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_reply_t *row)
+{
+    if (a->body.present == 0) {
+        written->revoked = 1;
+        return;
+    }
+
+    if (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_SCOPES) {
+        written->fields |= NGX_HTTP_AGNTKEY_WRITTEN_SCOPES;
+        written->scopes = row->elts[NGX_HTTP_AGNTKEY_FIELD_SCOPES]->str;
+    }
+
+    if (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT) {
+        written->fields |= NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT;
+        written->expires_at =
+                          row->elts[NGX_HTTP_AGNTKEY_FIELD_EXPIRES_AT]->str;
+    }
+}
+
+
 static void
 ngx_http_agntkey_admin_new_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
@@ -461,7 +516,8 @@ ngx_http_agntkey_admin_new_handler(void *data, ngx_http_agntkey_redis_e rc,
 
     /* the last one tells; before it only a name was added to a list */
 
-    answer = ngx_http_agntkey_admin_trouble(a, rc, &replies[n - 1], 1);
+    answer = ngx_http_agntkey_admin_trouble(a, rc,
+                                            n ? &replies[n - 1] : replies, 1);
 
     if (answer == NGX_DECLINED) {
 
@@ -474,7 +530,9 @@ ngx_http_agntkey_admin_new_handler(void *data, ngx_http_agntkey_redis_e rc,
         answer = ngx_http_agntkey_admin_made(a, replies[n - 1]);
     }
 
-    ngx_http_agntkey_admin_done(a, answer);
+    if (answer != NGX_DONE) {
+        ngx_http_agntkey_admin_done(a, answer);
+    }
 }
 
 
@@ -482,7 +540,7 @@ static ngx_int_t
 ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
     ngx_http_agntkey_reply_t *reply)
 {
-    ngx_str_t            id, *what;
+    ngx_str_t           *what;
     ngx_http_request_t  *r;
 
     r = a->request;
@@ -499,13 +557,10 @@ ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
 
     what = &reply->elts[0]->str;
 
-    if (reply->nelts == 2 && what->len == 2
+    if (reply->nelts >= 2 && what->len == 2
         && ngx_strncmp(what->data, "ok", 2) == 0)
     {
-        id.data = a->new.id;
-        id.len = NGX_HTTP_AGNTKEY_ID_LEN;
-
-        return ngx_http_agntkey_admin_show_key(a, &id, reply->elts[1]);
+        return ngx_http_agntkey_admin_new_key(a, reply);
     }
 
     if (reply->nelts == 2 && what->len == 6
@@ -542,35 +597,80 @@ ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
 
 
 /*
- * The one answer that shows a key.  jansson keeps copies of what it is given,
- * so it is given as many zeros, and the key takes their place in the text.
+ * "ok", the row, and when another key was rotated, the end of that one.  If that
+ * comes soon nobody may go on by what it was before.  NGX_DONE: it is waited
+ * for that; otherwise the answer has been sent.
  */
 
 static ngx_int_t
-ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
-    ngx_http_agntkey_reply_t *row)
+ngx_http_agntkey_admin_new_key(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_reply_t *reply)
 {
-    u_char                    *p;
-    u_char                     zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
-    ngx_int_t                  rc;
-    ngx_str_t                  blank, text, location, *name;
-    ngx_pool_cleanup_t        *cln;
-    ngx_http_request_t        *r;
-    ngx_http_agntkey_json_t   *object;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    r = a->request;
+    u_char                       buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                       zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
+    ngx_int_t                    rc;
+    ngx_str_t                    blank, id;
+    ngx_http_agntkey_json_t     *object;
+    ngx_http_agntkey_written_t   written;
 
     ngx_memset(zeros, '0', sizeof(zeros));
     blank.data = zeros;
     blank.len = a->key.len;
 
-    rc = ngx_http_agntkey_admin_row(a, id, row, &blank, &object);
+    id.data = a->new.id;
+    id.len = NGX_HTTP_AGNTKEY_ID_LEN;
+
+    rc = ngx_http_agntkey_admin_row(a, &id, reply->elts[1], &blank, &object);
 
     if (rc != NGX_OK) {
         return (rc == NGX_DECLINED) ? ngx_http_agntkey_admin_odd(a)
                                     : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    if (!a->revokes) {
+        return ngx_http_agntkey_admin_show_key(a, object);
+    }
+
+    if (reply->nelts != 3
+        || reply->elts[2]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
+    {
+        ngx_http_agntkey_json_drop(object);
+        return ngx_http_agntkey_admin_odd(a);
+    }
+
+    a->show = ngx_http_agntkey_admin_show_key;
+
+    ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
+
+    ngx_http_agntkey_registry_key(buf, &written.record, a->segment.data);
+    written.fields = NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT;
+    written.expires_at = reply->elts[2]->str;
+
+    ngx_http_agntkey_admin_confirm(a, &written, object);
+
+    return NGX_DONE;
+}
+
+
+/*
+ * The one answer that shows a key.  jansson keeps copies of what it is given,
+ * so it was given as many zeros, and the key takes their place in the text.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a,
+    ngx_http_agntkey_json_t *object)
+{
+    u_char                    *p;
+    ngx_str_t                  text, location, id, *name;
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = a->request;
+
+    id.data = a->new.id;
+    id.len = NGX_HTTP_AGNTKEY_ID_LEN;
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_str_t));
     if (cln == NULL) {
@@ -596,13 +696,13 @@ ngx_http_agntkey_admin_show_key(ngx_http_agntkey_admin_t *a, ngx_str_t *id,
     name = &clcf->name;
 
     location.data = ngx_pnalloc(r->pool, name->len + sizeof("/keys/")
-                                         + id->len);
+                                         + id.len);
     if (location.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     location.len = ngx_sprintf(location.data, "%V%skeys/%V", name,
-                               name->data[name->len - 1] == '/' ? "" : "/", id)
+                               name->data[name->len - 1] == '/' ? "" : "/", &id)
                    - location.data;
 
     if (ngx_http_agntkey_answer_header(r, "Location", &location) != NGX_OK) {

@@ -301,10 +301,10 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
 {
     u_char                     buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_int_t                  answer, rv;
-    ngx_str_t                  record;
     ngx_http_agntkey_json_t   *object;
     ngx_http_agntkey_reply_t  *reply;
     ngx_http_agntkey_admin_t  *a = data;
+    ngx_http_agntkey_written_t  written;
 
     answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
 
@@ -328,10 +328,13 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
         }
 
         if (rv == NGX_OK && a->writes && !a->body.active) {
-            rv = ngx_http_agntkey_registry_workspace(buf, &record,
+            ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
+            written.revoked = 1;
+
+            rv = ngx_http_agntkey_registry_workspace(buf, &written.record,
                                                      &a->segment);
             if (rv == NGX_OK) {
-                ngx_http_agntkey_admin_confirm(a, &record, object);
+                ngx_http_agntkey_admin_confirm(a, &written, object);
                 return;
             }
 

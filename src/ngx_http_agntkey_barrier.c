@@ -59,6 +59,7 @@ struct ngx_http_agntkey_barrier_s {
     u_char                                *early;
     ngx_uint_t                             nearly;
 
+    ngx_http_agntkey_written_t             written;      /* values are here */
     ngx_http_agntkey_receipt_t             receipt;
     int64_t                                asked;        /* ms */
     int64_t                                quarantine;   /* ends then, ms */
@@ -80,6 +81,9 @@ static ngx_int_t ngx_http_agntkey_barrier_send(
     ngx_http_agntkey_redis_handler_pt handler);
 static void ngx_http_agntkey_barrier_record_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static ngx_uint_t ngx_http_agntkey_barrier_stands(
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_reply_t **elts);
+static ngx_uint_t ngx_http_agntkey_barrier_is(ngx_str_t *a, ngx_str_t *b);
 static void ngx_http_agntkey_barrier_registry_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
 static ngx_int_t ngx_http_agntkey_barrier_registry(
@@ -182,18 +186,38 @@ ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers)
 
 ngx_http_agntkey_barrier_t *
 ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
-    ngx_str_t *record, ngx_http_agntkey_barrier_handler_pt handler, void *data)
+    ngx_http_agntkey_written_t *written,
+    ngx_http_agntkey_barrier_handler_pt handler, void *data)
 {
+    u_char                      *p;
     u_char                       text[NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN
                                       + 1 + NGX_INT64_LEN];
     u_char                       lease[NGX_INT_T_LEN];
     ngx_str_t                    argv[8];
     ngx_http_agntkey_barrier_t  *barrier;
 
-    barrier = ngx_calloc(sizeof(ngx_http_agntkey_barrier_t), barriers->log);
+    barrier = ngx_calloc(sizeof(ngx_http_agntkey_barrier_t)
+                         + written->scopes.len + written->expires_at.len,
+                         barriers->log);
     if (barrier == NULL) {
         return NULL;
     }
+
+    p = (u_char *) (barrier + 1);
+
+    barrier->written = *written;
+    barrier->written.scopes.data = p;
+    barrier->written.expires_at.data = p + written->scopes.len;
+
+    if (written->scopes.len) {
+        p = ngx_cpymem(p, written->scopes.data, written->scopes.len);
+    }
+
+    if (written->expires_at.len) {
+        ngx_memcpy(p, written->expires_at.data, written->expires_at.len);
+    }
+
+    ngx_str_null(&barrier->written.record);
 
     barrier->barriers = barriers;
     barrier->handler = handler;
@@ -210,10 +234,12 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     /* a connection made anew may lead to a Redis that has not what we wrote */
 
     ngx_str_set(&argv[0], "HMGET");
-    argv[1] = *record;
+    argv[1] = written->record;
     ngx_str_set(&argv[2], "active");
+    ngx_str_set(&argv[3], "scopes");
+    ngx_str_set(&argv[4], "expires_at");
 
-    if (ngx_http_agntkey_barrier_send(barrier, argv, 3,
+    if (ngx_http_agntkey_barrier_send(barrier, argv, 5,
                                      ngx_http_agntkey_barrier_record_handler)
         != NGX_OK)
     {
@@ -311,36 +337,72 @@ static void
 ngx_http_agntkey_barrier_record_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
 {
-    ngx_http_agntkey_reply_t    *active;
     ngx_http_agntkey_barrier_t  *barrier = data;
 
     barrier->waiting--;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK
-        || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 1)
+        || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 3)
     {
         barrier->failed = 1;
 
-    } else {
-        active = reply->elts[0];
+    } else if (!ngx_http_agntkey_barrier_stands(&barrier->written,
+                                                reply->elts))
+    {
+        barrier->failed = 1;
 
-        if (active->type != NGX_HTTP_AGNTKEY_RESP_NIL
-            && active->type != NGX_HTTP_AGNTKEY_RESP_STRING)
-        {
-            barrier->failed = 1;
-
-        } else if (active->str.len == 1 && active->str.data[0] == '1') {
-            barrier->failed = 1;
-
-            ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
-                          "agntkey: Redis has lost what was written: a record "
-                          "is active that was not to be");
-        }
+        ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
+                      "agntkey: Redis has lost what was written: a record "
+                      "has something that was taken from it");
     }
 
     ngx_http_agntkey_resp_free(reply);
 
     ngx_http_agntkey_barrier_check(barrier);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_barrier_stands(ngx_http_agntkey_written_t *written,
+    ngx_http_agntkey_reply_t **elts)
+{
+    ngx_str_t   *active;
+    ngx_uint_t   i;
+
+    for (i = 0; i < 3; i++) {
+        if (elts[i]->type != NGX_HTTP_AGNTKEY_RESP_NIL
+            && elts[i]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
+        {
+            return 0;
+        }
+    }
+
+    active = &elts[0]->str;
+
+    if (active->len != 1 || active->data[0] != '1') {
+        return 1;
+    }
+
+    if (written->revoked) {
+        return 0;
+    }
+
+    if ((written->fields & NGX_HTTP_AGNTKEY_WRITTEN_SCOPES)
+        && !ngx_http_agntkey_barrier_is(&elts[1]->str, &written->scopes))
+    {
+        return 0;
+    }
+
+    return !(written->fields & NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT)
+           || ngx_http_agntkey_barrier_is(&elts[2]->str, &written->expires_at);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_barrier_is(ngx_str_t *a, ngx_str_t *b)
+{
+    return a->len == b->len
+           && (a->len == 0 || ngx_memcmp(a->data, b->data, a->len) == 0);
 }
 
 

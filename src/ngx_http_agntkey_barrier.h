@@ -27,6 +27,24 @@ typedef struct ngx_http_agntkey_barriers_s  ngx_http_agntkey_barriers_t;
 typedef struct ngx_http_agntkey_barrier_s   ngx_http_agntkey_barrier_t;
 
 
+#define NGX_HTTP_AGNTKEY_WRITTEN_SCOPES       1
+#define NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT   2
+
+
+/*
+ * What was written to a record, and must still be there when its workers have
+ * been asked: that it is not active, or fields with their values ("": none).
+ */
+
+typedef struct {
+    ngx_str_t      record;           /* its name in Redis */
+    ngx_uint_t     revoked;
+    ngx_uint_t     fields;           /* NGX_HTTP_AGNTKEY_WRITTEN_... */
+    ngx_str_t      scopes;
+    ngx_str_t      expires_at;
+} ngx_http_agntkey_written_t;
+
+
 typedef struct {
     ngx_uint_t     workers;          /* that held a lease */
     ngx_uint_t     acknowledged;     /* the leases of the others are over */
@@ -58,12 +76,12 @@ ngx_http_agntkey_barriers_t *ngx_http_agntkey_barriers_create(
 void ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers);
 
 /*
- * Asks, after the reply to the write that took "active" from the record; over
- * the same client.  Returns the barrier, valid until its handler has been
- * called, or NULL when nothing was sent.
+ * Asks, after the reply to what was written to the record, of which the values
+ * are copied; over the same client.  Returns the barrier, valid until its
+ * handler has been called, or NULL when nothing was sent.
  */
 ngx_http_agntkey_barrier_t *ngx_http_agntkey_barrier_start(
-    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *record,
+    ngx_http_agntkey_barriers_t *barriers, ngx_http_agntkey_written_t *written,
     ngx_http_agntkey_barrier_handler_pt handler, void *data);
 
 /* Whoever asked has gone; the handler will not be called. */

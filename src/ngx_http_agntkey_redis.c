@@ -276,6 +276,13 @@ ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis)
 }
 
 
+ngx_msec_t
+ngx_http_agntkey_redis_timeout(ngx_http_agntkey_redis_t *redis)
+{
+    return redis->conf->timeout;
+}
+
+
 ngx_uint_t
 ngx_http_agntkey_redis_generation(ngx_http_agntkey_redis_t *redis)
 {

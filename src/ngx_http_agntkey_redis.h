@@ -109,6 +109,9 @@ void ngx_http_agntkey_redis_set_message(ngx_http_agntkey_redis_t *redis,
 ngx_uint_t ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis);
 ngx_uint_t ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis);
 
+/* How long a command may take, ms. */
+ngx_msec_t ngx_http_agntkey_redis_timeout(ngx_http_agntkey_redis_t *redis);
+
 /*
  * A number of the connection that is there, or of the next one: commands that
  * are sent while it stays the same leave by one connection, in their order.

@@ -152,7 +152,7 @@ sub unasked {
 sub records {
     my @lines;
 
-    for my $key (sort grep { !/^agntkey:(?:used|workers)/ }
+    for my $key (sort grep { !/^agntkey:(?:used|workers|registry)/ }
                       @{ redis_cmd('KEYS', '*') })
     {
         push @lines, $key, unpack 'H*', redis_cmd('DUMP', $key);

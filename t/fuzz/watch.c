@@ -809,8 +809,8 @@ fuzz_answer(ngx_http_agntkey_redis_t *redis)
     } else if (command->home != -1) {
         fuzz_bring_text(redis, "$1\r\n1\r\n");
 
-    } else if (redis == fuzz_admin && command->argc == 3) {
-        fuzz_bring_text(redis, "*1\r\n$-1\r\n");
+    } else if (redis == fuzz_admin && command->argc == 5) {
+        fuzz_bring_text(redis, "*3\r\n$-1\r\n$-1\r\n$-1\r\n");
 
     } else if (redis == fuzz_admin && command->argc == 8) {
         snprintf(text, sizeof(text),
@@ -926,7 +926,7 @@ fuzz_model_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
         fuzz_model.homes_read[command->home] = command->version;
     }
 
-    if (command->argc == 3 || command->argc == 8) {
+    if (command->argc == 5 || command->argc == 8) {
         fuzz_barrier_answered(command, reply);
     }
 }
@@ -1156,9 +1156,9 @@ fuzz_found(void *data, ngx_int_t rc, ngx_http_agntkey_record_t *key,
 static void
 fuzz_barrier_start(void)
 {
-    ngx_str_t        record;
-    ngx_uint_t       i;
-    fuzz_barrier_t  *b;
+    ngx_uint_t                   i;
+    fuzz_barrier_t              *b;
+    ngx_http_agntkey_written_t   written;
 
     for (i = 0; i < FUZZ_ASKING && fuzz_asked[i].barrier; i++) {
         /* void */
@@ -1171,10 +1171,12 @@ fuzz_barrier_start(void)
     b = &fuzz_asked[i];
     fuzz_barrier_forget(b);
 
-    record.data = (u_char *) fuzz_keys[0];
-    record.len = strlen(fuzz_keys[0]);
+    memset(&written, 0, sizeof(written));
+    written.record.data = (u_char *) fuzz_keys[0];
+    written.record.len = strlen(fuzz_keys[0]);
+    written.revoked = 1;
 
-    b->barrier = ngx_http_agntkey_barrier_start(fuzz_barriers, &record,
+    b->barrier = ngx_http_agntkey_barrier_start(fuzz_barriers, &written,
                                                 fuzz_barrier_done, b);
     b->number = fuzz_barrier_number;
 }
@@ -1210,8 +1212,8 @@ fuzz_barrier_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
             continue;
         }
 
-        if (command->argc == 3) {
-            b->inactive = reply->nelts == 1 && !fuzz_is(reply->elts[0], "1");
+        if (command->argc == 5) {
+            b->inactive = reply->nelts == 3 && !fuzz_is(reply->elts[0], "1");
             continue;
         }
 

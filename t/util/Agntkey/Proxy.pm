@@ -77,6 +77,15 @@ sub resume { return $_[0]->ask('resume both') }
 sub pause_one { return $_[0]->ask("pause $_[1] $_[2]") }
 sub cut_one { return $_[0]->ask("cut both $_[1]") }
 
+# pause_after('down', 'EVAL'): the same for the connection on which a client
+# sends that word, from then on.  With 'up' what has the word in it stays here.
+
+sub pause_after { return $_[0]->ask("after $_[1] $_[2]") }
+
+# On how many connections that has come true with 'up'.
+
+sub held { return $_[0]->ask('held both') }
+
 # Every connection is reset; with refuse() new ones are too, up to accept().
 
 sub cut { return $_[0]->ask('cut both') }
@@ -167,6 +176,22 @@ sub pass {
     my ($self, $side) = @_;
     my $n = sysread $side->{sock}, my $data, 65536;
 
+    my $after = $self->{after};
+
+    if ($n && $after && $side->{way} eq 'up'
+        && index($data, $after->{word}) >= 0)
+    {
+        my $paused = $after->{way} eq 'up' ? $side
+                     : $self->{pairs}{ fileno $side->{to} };
+
+        $paused->{paused} = 1;
+        $side->{held} = $data if $after->{way} eq 'up';
+        delete $self->{after};
+        return if $after->{way} eq 'up';
+    }
+
+    $data = delete($side->{held}) . $data if $n && defined $side->{held};
+
     # Blocking writes will do: both ends are local and read what they get.
     while ($n && length $data) {
         my $sent = syswrite $side->{to}, $data or last;
@@ -198,7 +223,10 @@ sub obey {
     my @ways = $way eq 'both' ? qw(up down) : $way;
     my $count = keys(%{ $self->{pairs} }) / 2;
 
-    if (defined $number) {
+    if ($name eq 'after') {
+        $self->{after} = { way => $way, word => $number };
+
+    } elsif (defined $number) {
         $self->obey_one($name, $number, @ways) if $count;
 
     } elsif ($name eq 'pause') {
@@ -206,6 +234,7 @@ sub obey {
 
     } elsif ($name eq 'resume') {
         $self->{paused} = {};
+        delete $self->{after};
         delete $_->{paused} for values %{ $self->{pairs} };
 
     } elsif ($name eq 'accept') {
@@ -216,6 +245,9 @@ sub obey {
         reset_sock($_->{sock}) for values %{ $self->{pairs} };
         $self->{pairs} = {};
     }
+
+    $count = grep { defined $_->{held} } values %{ $self->{pairs} }
+        if $name eq 'held';
 
     syswrite $self->{control}, "$count\n";
 }
