@@ -80,6 +80,7 @@ static char *ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
 static ngx_int_t ngx_http_agntkey_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_agntkey_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_agntkey_init_process(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf,
     ngx_log_t *log);
@@ -321,7 +322,7 @@ ngx_module_t  ngx_http_agntkey_module = {
     ngx_http_agntkey_commands,             /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    NULL,                                  /* init module */
+    ngx_http_agntkey_init_module,          /* init module */
     ngx_http_agntkey_init_process,         /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
@@ -946,6 +947,41 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_agntkey_access_passed;
+
+    return NGX_OK;
+}
+
+
+/*
+ * With "master_process off" a reload makes a new configuration and no new
+ * process: nobody calls init_process, and exit_process is called for the new
+ * one.  It takes over what the process has.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_init_module(ngx_cycle_t *cycle)
+{
+    ngx_http_agntkey_main_conf_t  *amcf, *old;
+
+    if (ngx_process != NGX_PROCESS_SINGLE
+        || ngx_is_init_cycle(cycle->old_cycle))
+    {
+        return NGX_OK;
+    }
+
+    amcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_agntkey_module);
+    old = ngx_http_cycle_get_module_main_conf(cycle->old_cycle,
+                                              ngx_http_agntkey_module);
+
+    if (amcf == NULL || old == NULL) {
+        return NGX_OK;
+    }
+
+    amcf->store = old->store;
+    amcf->usage = old->usage;
+    amcf->acks = old->acks;
+    amcf->admin = old->admin;
+    amcf->barriers = old->barriers;
 
     return NGX_OK;
 }

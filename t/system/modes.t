@@ -77,6 +77,50 @@ for my $mode (@modes) {
 }
 
 
+# --- one process, which is told to read its configuration again
+
+# After that nginx itself has no place for new clients ("worker_connections are
+# not enough"), with or without a module.  Those that are there go on.
+
+{
+    my $cached = $url =~ s/ agntkey_cache off;//r;
+    my $nginx = Agntkey::Nginx->new(
+        master => 'off', http => "$cached keepalive_timeout 60s;",
+        server => $server, keep => qr/worker_connections are not enough/,
+    )->start;
+    my $client = http_start('GET /t', headers => ['Connection: keep-alive',
+                                                  bearer(key_for('one'))]);
+    my $again = sub {
+        $client->write("GET /t HTTP/1.1\r\nHost: localhost\r\n$_[0]\r\n\r\n");
+        return $client->response;
+    };
+
+    answer_is($client->response, 200, 'one process: a good key: 200');
+    ok(wait_until(10, sub { redis_cmd('ZCARD', 'agntkey:workers') == 1 }),
+       'one process: it is in the registry');
+
+    for my $n (1, 2) {
+        my $lines = $nginx->lines(qr/ reconfiguring$/);
+
+        $nginx->signal('HUP');
+        ok($nginx->log_wait(qr/ reconfiguring$/, $lines + 2),
+           'one process: reconfigured');
+        answer_is($again->(bearer(key_for('one'))), 200,
+                  'one process: a good key afterwards: 200');
+        answer_is($again->(bearer(key_for('two'))), '401 unknown',
+                  'one process: an unknown one: 401');
+    }
+
+    $client->leave;
+
+    my $took = $nginx->quit;
+    ok(defined $took && $took < 5, 'one process: quit is quick');
+    is(redis_cmd('ZCARD', 'agntkey:workers'), 0,
+       'one process: it has left the registry');
+    ok(!$nginx->lines(qr/open socket/), 'one process: no open socket');
+}
+
+
 # --- every worker has a connection of its own
 
 {
