@@ -248,6 +248,13 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.trusted_certificate),
       &ngx_http_agntkey_text_post },
 
+    { ngx_string("agntkey_redis_ssl_crl"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_agntkey_main_conf_t, redis.ssl.crl),
+      &ngx_http_agntkey_text_post },
+
     { ngx_string("agntkey_redis_ssl_certificate"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_str_slot,

@@ -125,6 +125,10 @@ ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
                                              &ssl->trusted_certificate);
     }
 
+    if (ngx_ssl_crl(cf, conf->ssl, &ssl->crl) != NGX_OK) {
+        return ngx_http_agntkey_peer_bad_ssl(cf, "crl", &ssl->crl);
+    }
+
     if (ssl->trusted_certificate.len == 0
         && SSL_CTX_set_default_verify_paths(conf->ssl->ctx) != 1)
     {

@@ -53,6 +53,7 @@ typedef struct {
     ngx_str_t                    ciphers;
     ngx_str_t                    name;          /* empty: the host */
     ngx_str_t                    trusted_certificate;
+    ngx_str_t                    crl;           /* empty: none */
     ngx_str_t                    certificate;
     ngx_str_t                    certificate_key;
 } ngx_http_agntkey_peer_ssl_t;

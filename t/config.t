@@ -144,6 +144,7 @@ my %http_only = (
     agntkey_redis_timeout                 => '2s',
     agntkey_last_used                     => '2s',
     agntkey_redis_ssl_trusted_certificate => 'ca.pem',
+    agntkey_redis_ssl_crl                 => 'crl.pem',
     agntkey_redis_ssl_certificate         => 'cert.pem',
     agntkey_redis_ssl_certificate_key     => 'key.pem',
     agntkey_redis_ssl_name                => 'redis',
@@ -307,7 +308,7 @@ sub words {
         agntkey_redis_ssl_protocols      => qr/has an unknown protocol/,
         map { ($_ => qr/cannot be switched/) }
             qw(agntkey_redis_password_file
-               agntkey_redis_ssl_trusted_certificate
+               agntkey_redis_ssl_trusted_certificate agntkey_redis_ssl_crl
                agntkey_redis_ssl_certificate
                agntkey_redis_ssl_certificate_key
                agntkey_redis_ssl_name agntkey_redis_ssl_ciphers),
@@ -588,7 +589,7 @@ sub bad_tls {
         "$tls ${p}_protocols TLSv9;",
         "$tls ${p}_protocols TLSv1.2 TLSv4;",
         "$tls ${p}_ciphers nonsense;",
-        map { ("$tls ${p}_trusted_certificate $_;",
+        map { ("$tls ${p}_trusted_certificate $_;", "$tls ${p}_crl $_;",
                "$tls ${p}_certificate_key $_; ${p}_certificate $_;") }
             "$dir/none", $text_file,
     );
@@ -602,7 +603,8 @@ sub ssl {
     my $p = 'agntkey_redis_ssl';
 
     bad('http', "${p}_$_ \"\";", qr/must not be empty/)
-        for qw(trusted_certificate certificate certificate_key name ciphers);
+        for qw(trusted_certificate crl certificate certificate_key name
+               ciphers);
     bad('http', "${p}_verify_depth $_;", qr/invalid number/)
         for '-1', 'x', '""', '1.5', '99999999999999999999';
     bad('http', "${p}_verify_depth $_;", qr/must be between 0 and 100/)

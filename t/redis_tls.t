@@ -35,6 +35,48 @@ $ENV{TEST_NGINX_STRANGER_CA} = $stranger->{ca};
 $ENV{TEST_NGINX_STRANGER_CERT} = $stranger->{client_cert};
 $ENV{TEST_NGINX_STRANGER_KEY} = $stranger->{client_key};
 
+# Lists of an authority: one without an entry, one with the certificate of
+# Redis, one that is out of date.
+
+sub crl {
+    my ($name, $ca, $revoked, $valid) = @_;
+    my $dir = test_dir() . "/crl-$name";
+
+    mkdir $dir or die "$dir: $!\n";
+
+    for my $file (["$dir/index", ''], ["$dir/number", "01\n"],
+                  ["$dir/conf", "[ca]\ndefault_ca = it\n[it]\n"
+                   . "database = $dir/index\ncrlnumber = $dir/number\n"
+                   . "default_md = sha256\n"])
+    {
+        open my $out, '>', $file->[0] or die "$file->[0]: $!\n";
+        print $out $file->[1];
+        close $out;
+    }
+
+    my $key = $ca =~ s/\.crt$/.key/r;
+    my $openssl = "openssl ca -config '$dir/conf' -cert '$ca'"
+                  . " -keyfile '$key'";
+
+    for my $command ($revoked ? "$openssl -revoke '$revoked'" : (),
+                     "$openssl -gencrl $valid -out '$dir/crl.pem'")
+    {
+        my $out = qx{$command 2>&1};
+        die "$command:\n$out" if $? != 0;
+    }
+
+    return "$dir/crl.pem";
+}
+
+my $tls = redis()->certificates;
+$ENV{TEST_NGINX_CRL_EMPTY} = crl('empty', $tls->{ca}, undef, '-crldays 2');
+$ENV{TEST_NGINX_CRL_REVOKED} = crl('revoked', $tls->{ca}, $tls->{cert},
+                                   '-crldays 2');
+$ENV{TEST_NGINX_CRL_EXPIRED} = crl('expired', $tls->{ca}, undef,
+    '-crl_lastupdate 20200101000000Z -crl_nextupdate 20200102000000Z');
+$ENV{TEST_NGINX_CRL_STRANGER} = crl('stranger', $stranger->{ca}, undef,
+                                    '-crldays 2');
+
 # 503 for each of some requests, in time, with one line that says why.
 
 sub fails {
@@ -364,3 +406,64 @@ main::works();
 GET /open
 --- error_log
 is away: no reply in time
+
+
+
+=== TEST 22: a list of revoked certificates, and that of Redis is not on it: 200
+--- http_config eval
+$::ip . $::ca . "agntkey_redis_ssl_crl \$TEST_NGINX_CRL_EMPTY;\n"
+--- config eval: $::config
+--- init
+main::works();
+--- request
+GET /open
+
+
+
+
+=== TEST 23: the certificate of Redis is revoked: 503
+--- http_config eval
+$::ip . $::ca . "agntkey_redis_ssl_crl \$TEST_NGINX_CRL_REVOKED;\n"
+--- config eval: $::config
+--- init
+main::fails('certificate revoked');
+--- request
+GET /open
+
+
+
+
+=== TEST 24: a list that has expired: 503
+--- http_config eval
+$::ip . $::ca . "agntkey_redis_ssl_crl \$TEST_NGINX_CRL_EXPIRED;\n"
+--- config eval: $::config
+--- init
+main::fails('CRL has expired');
+--- request
+GET /open
+
+
+
+
+=== TEST 25: a list of another authority: 503
+--- http_config eval
+$::ip . $::ca . "agntkey_redis_ssl_crl \$TEST_NGINX_CRL_STRANGER;\n"
+--- config eval: $::config
+--- init
+main::fails('CRL signature failure');
+--- request
+GET /open
+
+
+
+=== TEST 26: revoked, and not verified: 200
+--- http_config eval
+$::ip . $::ca . "agntkey_redis_ssl_crl \$TEST_NGINX_CRL_REVOKED;\n"
+    . "agntkey_redis_ssl_verify off;\n"
+--- config eval: $::config
+--- init
+main::works();
+--- request
+GET /open
+--- no_error_log
+[error]
