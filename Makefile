@@ -15,6 +15,7 @@ BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libjansson-dev \
 RUN_PACKAGES   = redis-server curl perl
 TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
                  clang llvm libclang-rt-dev? clang-tidy cppcheck \
+                 libnginx-mod-nchan? \
                  $(if $(shell command -v npm),,npm)
 BENCH_PACKAGES = wrk valgrind libnginx-mod-http-lua lua-nginx-redis \
                  lua-nginx-string
