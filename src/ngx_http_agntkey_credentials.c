@@ -436,7 +436,8 @@ ngx_http_agntkey_credentials_query(ngx_http_request_t *r, ngx_str_t *query)
     }
 
     if (p == last || *p == '#') {
-        ngx_str_null(query);
+        query->data = p;
+        query->len = 0;
         return;
     }
 

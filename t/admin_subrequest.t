@@ -44,7 +44,7 @@ our $config = <<'_EOC_';
     }
 
     location /sliced/ {
-        slice 4;
+        SLICE
         agntkey_admin on;
         agntkey_admin_token_file off;
     }
@@ -55,6 +55,14 @@ our $config = <<'_EOC_';
         add_after_body /adm/workspaces;
     }
 _EOC_
+
+# Not every nginx has it.
+{
+    my $binary = $ENV{TEST_NGINX_BINARY} || 'nginx';
+    my $slice = qx{$binary -V 2>&1} =~ /http_slice_module/ ? 'slice 4;' : '';
+
+    $config =~ s/SLICE/$slice/;
+}
 
 our $user_files = join '', map { ">>> $_\n" } (
     "ssi\n[<!--# include virtual=\"/denied/workspaces\" -->]"
