@@ -46,6 +46,21 @@ our $http_config = <<'_EOC_';
     }
 _EOC_
 
+# The same question twice: nginx remembers the first answer of a map, unless it
+# is volatile.
+our $maps = $http_config . <<'_EOC_';
+    map $agntkey_workspace $pool {
+        volatile;
+        acme first;
+        default none;
+    }
+
+    map $agntkey_workspace $kept {
+        acme first;
+        default none;
+    }
+_EOC_
+
 our $away = $http_config =~ s/REDIS_PORT/CLOSED_PORT/r;
 
 our $headers = <<'_EOC_';
@@ -449,5 +464,48 @@ GET /app
 bearer(key_for('never'))
 --- response_body eval
 'acme ' . key_id(key_for('never')) . ' n []'
+--- no_error_log
+agntkey: key
+
+
+
+=== a map that is read before the decision has to be volatile
+--- http_config eval: $::maps
+--- user_files eval: $::user_files
+--- config
+    root html;
+    location /v1 {
+        agntkey on;
+        set $early "$pool $kept";
+        add_header X-Early "$early" always;
+        add_header X-Late "$pool $kept" always;
+    }
+--- request
+GET /v1
+--- more_headers eval
+bearer(key_for('one'))
+--- response_headers
+X-Early: none none
+X-Late: first none
+--- no_error_log
+agntkey: key
+
+
+
+=== a map that is read after the decision only needs nothing
+--- http_config eval: $::maps
+--- user_files eval: $::user_files
+--- config
+    root html;
+    location /v1 {
+        agntkey on;
+        add_header X-Late "$pool $kept" always;
+    }
+--- request
+GET /v1
+--- more_headers eval
+bearer(key_for('one'))
+--- response_headers
+X-Late: first first
 --- no_error_log
 agntkey: key
