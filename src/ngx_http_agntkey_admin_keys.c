@@ -597,9 +597,9 @@ ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
 
 
 /*
- * "ok", the row, and when another key was rotated, the end of that one.  If that
- * comes soon nobody may go on by what it was before.  NGX_DONE: it is waited
- * for that; otherwise the answer has been sent.
+ * "ok", the row, and when another key was rotated, the end of that one.  If
+ * that comes soon nobody may go on by what it was before.  NGX_DONE: it is
+ * waited for; otherwise the answer has been sent.
  */
 
 static ngx_int_t
