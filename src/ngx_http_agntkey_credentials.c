@@ -276,6 +276,7 @@ ngx_http_agntkey_credentials_merge(ngx_conf_t *cf,
         conf->sources = prev->sources;
         conf->token = prev->token;
         conf->apart = prev->apart;
+        conf->headers = prev->headers;
         return;
     }
 
@@ -283,6 +284,7 @@ ngx_http_agntkey_credentials_merge(ngx_conf_t *cf,
         return;
     }
 
+    conf->headers = 1;
     source = conf->sources->elts;
 
     for (i = 0; i < conf->sources->nelts; i++) {
@@ -292,6 +294,12 @@ ngx_http_agntkey_credentials_merge(ngx_conf_t *cf,
         {
             source[i].from = NGX_HTTP_AGNTKEY_FROM_VARIABLE;
             conf->apart = 0;
+        }
+
+        if (source[i].from != NGX_HTTP_AGNTKEY_FROM_HEADER
+            && source[i].from != NGX_HTTP_AGNTKEY_FROM_COOKIE)
+        {
+            conf->headers = 0;
         }
     }
 }
@@ -393,6 +401,11 @@ ngx_http_agntkey_credentials_elements(ngx_http_request_t *r, ngx_str_t *key,
     ngx_http_agntkey_loc_conf_t  *alcf;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+
+    if (alcf->headers) {
+        return ngx_http_agntkey_credentials_sources(r, alcf->sources, 1, key,
+                                                    reason);
+    }
 
     args = r->args;
 

@@ -90,6 +90,7 @@ typedef struct {
     ngx_array_t                   *sources;     /* ngx_http_agntkey_source_t */
     ngx_http_complex_value_t      *token;       /* text among the variables */
     ngx_uint_t                     apart;       /* and never Authorization */
+    ngx_uint_t                     headers;     /* sources: and cookies only */
 
     ngx_str_t                      realm;       /* escaped for a challenge */
     ngx_array_t                   *workspaces;  /* ngx_http_complex_value_t */

@@ -7,6 +7,10 @@
 #include "ngx_http_agntkey_value.h"
 
 
+/* variables of a request that are put aside on the stack */
+#define NGX_HTTP_AGNTKEY_VALUE_ROOM    64
+
+
 /* known, and not to be asked for again: no handler runs */
 
 #define ngx_http_agntkey_value_known(vv)                                      \
@@ -19,6 +23,7 @@ typedef struct {
     size_t                      size;          /* of all variables, bytes */
     ngx_http_variable_value_t  *before;        /* as they were */
     ngx_http_variable_value_t  *now;           /* with what is evaluated */
+    ngx_http_variable_value_t   room[2 * NGX_HTTP_AGNTKEY_VALUE_ROOM];
 #if (NGX_PCRE)
     ngx_uint_t                  ncaptures;
     int                        *captures;
@@ -35,6 +40,8 @@ static ngx_int_t ngx_http_agntkey_value_evaluate(ngx_http_request_t *r,
 static void ngx_http_agntkey_value_restore(ngx_http_request_t *r,
     ngx_http_agntkey_value_state_t *state,
     ngx_http_variable_value_t *variables);
+static void ngx_http_agntkey_value_done(ngx_http_request_t *r,
+    ngx_http_agntkey_value_state_t *state);
 
 
 ngx_uint_t
@@ -55,9 +62,14 @@ ngx_http_agntkey_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
     ngx_uint_t                      *index;
     ngx_http_agntkey_value_state_t   state;
 
+    if (cv->lengths == NULL) {
+        *text = cv->value;
+        return NGX_OK;
+    }
+
     index = cv->flushes;
 
-    if (cv->lengths == NULL || index == NULL) {
+    if (index == NULL) {
         return ngx_http_complex_value(r, cv, text);
     }
 
@@ -92,9 +104,7 @@ ngx_http_agntkey_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
         rc = ngx_http_complex_value(r, cv, text);
     }
 
-    ngx_http_agntkey_value_restore(r, &state, state.before);
-
-    ngx_free(state.before);
+    ngx_http_agntkey_value_done(r, &state);
 
     return rc;
 }
@@ -120,9 +130,7 @@ ngx_http_agntkey_value_variable(ngx_http_request_t *r, ngx_uint_t index,
 
     *value = state.now[index];
 
-    ngx_http_agntkey_value_restore(r, &state, state.before);
-
-    ngx_free(state.before);
+    ngx_http_agntkey_value_done(r, &state);
 
     return rc;
 }
@@ -138,9 +146,13 @@ ngx_http_agntkey_value_save(ngx_http_request_t *r,
 
     state->size = cmcf->variables.nelts * sizeof(ngx_http_variable_value_t);
 
-    state->before = ngx_alloc(2 * state->size, r->connection->log);
-    if (state->before == NULL) {
-        return NGX_ERROR;
+    state->before = state->room;
+
+    if (cmcf->variables.nelts > NGX_HTTP_AGNTKEY_VALUE_ROOM) {
+        state->before = ngx_alloc(2 * state->size, r->connection->log);
+        if (state->before == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     state->now = state->before + cmcf->variables.nelts;
@@ -212,4 +224,18 @@ ngx_http_agntkey_value_restore(ngx_http_request_t *r,
     r->captures_data = state->captures_data;
     r->realloc_captures = state->realloc_captures;
 #endif
+}
+
+
+/* The end of what ngx_http_agntkey_value_save() has begun. */
+
+static void
+ngx_http_agntkey_value_done(ngx_http_request_t *r,
+    ngx_http_agntkey_value_state_t *state)
+{
+    ngx_http_agntkey_value_restore(r, state, state->before);
+
+    if (state->before != state->room) {
+        ngx_free(state->before);
+    }
 }
