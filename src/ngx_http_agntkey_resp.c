@@ -14,6 +14,9 @@
 /* "$", a length and two line ends around a string */
 #define NGX_HTTP_AGNTKEY_RESP_FRAME  32
 
+/* no longer is what names a script, or a line of it, in an error */
+#define NGX_HTTP_AGNTKEY_RESP_PLACE  64
+
 #if (HIREDIS_MAJOR >= 1)
 typedef size_t  ngx_http_agntkey_resp_count_t;
 #else
@@ -42,6 +45,8 @@ static void *ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
     long long value);
 static void *ngx_http_agntkey_resp_create_nil(const redisReadTask *task);
 static void ngx_http_agntkey_resp_free_object(void *reply);
+static ngx_uint_t ngx_http_agntkey_resp_error_skip(u_char **pos, u_char *last,
+    const char *start, const char *end);
 
 #if (HIREDIS_MAJOR >= 1)
 static void *ngx_http_agntkey_resp_create_double(const redisReadTask *task,
@@ -243,26 +248,97 @@ ngx_http_agntkey_resp_field(ngx_http_agntkey_reply_t *reply, const char *name)
 }
 
 
+/*
+ * Before version 7 an error inside a script stands behind who ran it and
+ * where, which is longer than what is shown:
+ *
+ *     ERR Error running script (call to f_<sha1>): @user_script:1:
+ *     @user_script: 1: -OOM command not allowed ...
+ *
+ * From 7.0 on that is "OOM command not allowed ...", so here it is, too.
+ */
+
 void
 ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply, u_char *buf,
     ngx_str_t *text)
 {
     size_t   len;
-    u_char  *p;
+    u_char  *p, *last;
 
-    len = ngx_min(reply->str.len, 100);
-
-    p = ngx_strnstr(reply->str.data, ", with args", len);
-    if (p) {
-        len = p - reply->str.data;
-    }
+    p = reply->str.data;
+    last = p + reply->str.len;
 
     text->data = buf;
-    text->len = len;
 
-    for (p = reply->str.data; len; len--, p++) {
+    if (ngx_http_agntkey_resp_error_skip(&p, last,
+                                         "ERR Error running script (", "): "))
+    {
+        while (ngx_http_agntkey_resp_error_skip(&p, last,
+                                                "@user_script:", ": "))
+        {
+            /* void */
+        }
+
+        if (p < last && *p == '-') {
+            p++;
+        }
+
+        /* an error code, as "OOM", or the words of an error without one */
+
+        if (last - p < 2 || p[0] < 'A' || p[0] > 'Z' || p[1] < 'A'
+            || p[1] > 'Z')
+        {
+            buf = ngx_cpymem(buf, "ERR ", 4);
+        }
+    }
+
+    len = ngx_min(last - p, 100);
+
+    last = ngx_strnstr(p, ", with args", len);
+    if (last) {
+        len = last - p;
+    }
+
+    for ( /* void */ ; len; len--, p++) {
         *buf++ = (*p < ' ' || *p >= 0x7f) ? '?' : *p;
     }
+
+    text->len = buf - text->data;
+}
+
+
+/* Returns 1 and *pos behind what ends with end, if it begins with start. */
+
+static ngx_uint_t
+ngx_http_agntkey_resp_error_skip(u_char **pos, u_char *last,
+    const char *start, const char *end)
+{
+    size_t   len;
+    u_char  *p;
+
+    len = ngx_strlen(start);
+
+    if ((size_t) (last - *pos) < len || ngx_memcmp(*pos, start, len) != 0) {
+        return 0;
+    }
+
+    p = *pos + len;
+
+    /* "@user_script: 1: " has a space that ends nothing */
+
+    if (p < last && *p == ' ') {
+        p++;
+    }
+
+    p = ngx_strnstr(p, (char *) end,
+                    ngx_min(last - p, NGX_HTTP_AGNTKEY_RESP_PLACE));
+    if (p == NULL) {
+        return 0;
+    }
+
+    *pos = p + ngx_strlen(end);
+
+    return 1;
 }
 
 

@@ -90,8 +90,8 @@ ngx_http_agntkey_reply_t *ngx_http_agntkey_resp_field(
 
 /*
  * An error reply for the log: its first line, up to where Redis
- * begins to quote arguments.  buf has room for 128 bytes; *text points
- * there.
+ * begins to quote arguments; of an error inside a script what went wrong,
+ * and not where.  buf has room for 128 bytes; *text points there.
  */
 void ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply,
     u_char *buf, ngx_str_t *text);

@@ -775,10 +775,14 @@ test_no_memory(void)
 }
 
 
+#define SCRIPT  "ERR Error running script (call to "                       \
+                "f_0123456789abcdef0123456789abcdef01234567): "
+
+
 static void
 test_error_text(void)
 {
-    u_char                     buf[129], line[200];
+    u_char                     buf[129], line[400];
     size_t                     len;
     ngx_str_t                  text;
     ngx_uint_t                 i, n;
@@ -797,7 +801,30 @@ test_error_text(void)
         { "ERR unknown command `FOO`, with args beginning with: `s3cret`, ",
           "ERR unknown command `FOO`" },
         { ", with args beginning with: 's3cret'", "" },
-        { "ERR \x01\t\x1b[31m\x7f\xc3\xa9 ~", "ERR ???[31m??? ~" }
+        { "ERR \x01\t\x1b[31m\x7f\xc3\xa9 ~", "ERR ???[31m??? ~" },
+
+        /* what Redis 6.2 says of an error inside a script */
+        { SCRIPT "@user_script:1: @user_script: 1: -OOM command not allowed "
+          "when used memory > 'maxmemory'.",
+          "OOM command not allowed when used memory > 'maxmemory'." },
+        { SCRIPT "@user_script:1: @user_script: 1: The user executing the "
+          "script can't run this command or subcommand",
+          "ERR The user executing the script can't run this command or "
+          "subcommand" },
+        { SCRIPT "@user_script:1: user_script:1: attempt to compare nil",
+          "ERR user_script:1: attempt to compare nil" },
+        { SCRIPT "@user_script:1: WRONGTYPE Operation against a key",
+          "WRONGTYPE Operation against a key" },
+        { SCRIPT "@user_script:1: ERR unknown command `FOO`, with args "
+          "beginning with: `s3cret`, ", "ERR unknown command `FOO`" },
+        { SCRIPT "-", "ERR " },
+        { SCRIPT "-O", "ERR O" },
+        { SCRIPT "", "ERR " },
+        { SCRIPT "@user_script:", "ERR @user_script:" },
+        { SCRIPT "@user_script: ", "ERR @user_script: " },
+        { "ERR Error running script (", "ERR Error running script (" },
+        { "ERR Error running script (call to f_00", "ERR Error running script "
+          "(call to f_00" }
     };
 
     tap_case("an error for the log: no arguments, no controls, not too long");
@@ -818,8 +845,13 @@ test_error_text(void)
 
     /* wherever the arguments begin, and however long all of it is */
 
-    for (len = 0; len < 150; len++) {
+    for (len = 0; len < 300; len++) {
         memset(line, 'e', sizeof(line));
+
+        if (len >= 150) {
+            memcpy(line, SCRIPT, sizeof(SCRIPT) - 1);
+        }
+
         i = len + sprintf((char *) line + len, ", with args: XXXX");
         reply.str = tap_bytes(line, i);
         memset(buf, '#', sizeof(buf));
