@@ -30,7 +30,8 @@ sub url {
 
 sub user {
     my (@rules) = @_;
-    redis_cmd('ACL', 'SETUSER', 'app', 'reset', 'on', ">$secret", @rules);
+    redis_cmd('ACL', 'SETUSER', 'app', 'reset', 'on', ">$secret",
+              redis_rules(@rules));
 }
 
 # Neither form of the secret, not even in a debug line.

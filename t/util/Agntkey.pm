@@ -34,8 +34,8 @@ our @EXPORT = (@Agntkey::Key::EXPORT, @Agntkey::Client::EXPORT, qw(
     active_connections answer_is ask ask_start bearer count_is fake_close fake_commands fake_connections fake_invalidate
     fake_redis fake_release fake_send fake_stop fake_wait free_port
     is_true log_lines log_wait logs_clean proxy redis redis_cmd redis_commands_count redis_empty redis_restart
-    registry_is_old redis_server redis_start redis_stop seed_key seed_workspace test_dir
-    wait_until watch_logs
+    redis_rules redis_server redis_start redis_stop redis_version
+    registry_is_old seed_key seed_workspace test_dir wait_until watch_logs
 ));
 
 my $owner = $$;
@@ -207,6 +207,22 @@ sub registry_is_old {
 
 sub redis_stop { return redis()->stop(@_) }
 sub redis_restart { return redis()->restart(@_) }
+
+
+sub redis_version { return Agntkey::Redis::version() }
+
+
+# Rules of ACL SETUSER as the server knows them.  Version 6.2 has no rights to
+# read or to write only, and lets a new user use all channels.
+
+sub redis_rules {
+    my (@rules) = @_;
+
+    return @rules if redis_version() >= 7;
+
+    s/^%[RW]+~/~/ for @rules;
+    return map { $_ eq 'reset' ? ($_, 'resetchannels') : $_ } @rules;
+}
 
 
 # How often Redis ran one of the commands, from whichever client, since it

@@ -47,6 +47,21 @@ sub pid { return $_[0]{pid} }
 sub dir { return $_[0]{dir} }
 
 
+# The version of the redis-server in PATH, as a number that compares: 6.002
+# for 6.2.16, 7.004 for 7.4.1, 8 for Valkey 8.0.1.
+
+my $version;
+
+sub version {
+    return $version //= do {
+        my $said = `redis-server --version` // '';
+        my ($major, $minor) = $said =~ /\bv=(\d+)\.(\d+)/
+            or die "redis-server --version: $said\n";
+        $major + $minor / 1000;
+    };
+}
+
+
 # Returns once the server answers.
 
 sub start {
@@ -90,9 +105,11 @@ sub arguments {
         '--unixsocket', $self->{sock}, '--dir', $self->{dir},
         '--logfile', "$self->{dir}/redis.log", '--daemonize', 'no',
         '--save', '', '--appendonly', 'no',
-        '--enable-debug-command', 'yes',
-        '--enable-protected-configs', 'yes',
     );
+
+    # Before, everybody might.
+    push @args, '--enable-debug-command', 'yes',
+                '--enable-protected-configs', 'yes' if version() >= 7;
 
     if ($self->{tls_port}) {
         my $tls = $self->certificates;
