@@ -59,6 +59,10 @@ static void ngx_http_agntkey_cache_remove(ngx_http_agntkey_cache_t *cache,
     ngx_http_agntkey_entry_t *entry);
 static void ngx_http_agntkey_cache_copy(ngx_str_t *to, ngx_str_t *from,
     u_char **p);
+static ngx_uint_t ngx_http_agntkey_cache_same(ngx_http_agntkey_record_t *one,
+    ngx_http_agntkey_record_t *two);
+static ngx_uint_t ngx_http_agntkey_cache_same_text(ngx_str_t *one,
+    ngx_str_t *two);
 
 
 ngx_http_agntkey_cache_t *
@@ -322,6 +326,55 @@ ngx_http_agntkey_cache_forget_workspace(ngx_http_agntkey_cache_t *cache,
 }
 
 
+ngx_uint_t
+ngx_http_agntkey_cache_compare(ngx_http_agntkey_cache_t *cache, u_char *id,
+    ngx_http_agntkey_record_t *key)
+{
+    ngx_http_agntkey_entry_t  *entry;
+
+    entry = ngx_http_agntkey_cache_find(cache, id);
+
+    if (entry == NULL) {
+        return 0;
+    }
+
+    if (entry->workspace == NULL && key == NULL) {
+        return 0;
+    }
+
+    if (entry->workspace && key
+        && ngx_http_agntkey_cache_same(&entry->key, key))
+    {
+        return 0;
+    }
+
+    ngx_http_agntkey_cache_remove(cache, entry);
+
+    return 1;
+}
+
+
+/*
+ * Where nothing is known, or the same, look-ups under way are not voided: one
+ * of them is about to tell.
+ */
+
+void
+ngx_http_agntkey_cache_inactive(ngx_http_agntkey_cache_t *cache, u_char *tag,
+    ngx_str_t *name)
+{
+    ngx_http_agntkey_workspace_t  *workspace;
+
+    workspace = ngx_http_agntkey_cache_home(cache, tag, name,
+                                    ngx_murmur_hash2(name->data, name->len));
+
+    if (workspace && workspace->active && workspace->epoch) {
+        workspace->epoch = 0;
+        workspace->changes++;
+    }
+}
+
+
 void
 ngx_http_agntkey_cache_ref(ngx_http_agntkey_entry_t *entry)
 {
@@ -540,4 +593,29 @@ ngx_http_agntkey_cache_copy(ngx_str_t *to, ngx_str_t *from, u_char **p)
     if (from->len) {
         *p = ngx_cpymem(*p, from->data, from->len);
     }
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_cache_same(ngx_http_agntkey_record_t *one,
+    ngx_http_agntkey_record_t *two)
+{
+    return one->active == two->active
+           && one->created_at == two->created_at
+           && one->expires_at == two->expires_at
+           && one->revoked_at == two->revoked_at
+           && ngx_memcmp(one->digest, two->digest, sizeof(one->digest)) == 0
+           && ngx_http_agntkey_cache_same_text(&one->workspace,
+                                               &two->workspace)
+           && ngx_http_agntkey_cache_same_text(&one->name, &two->name)
+           && ngx_http_agntkey_cache_same_text(&one->scopes, &two->scopes);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_cache_same_text(ngx_str_t *one, ngx_str_t *two)
+{
+    return one->len == two->len
+           && (one->len == 0 || ngx_memcmp(one->data, two->data, one->len)
+                                == 0);
 }

@@ -121,6 +121,18 @@ void ngx_http_agntkey_cache_forget_workspace(ngx_http_agntkey_cache_t *cache,
     u_char *tag, ngx_str_t *name);
 
 /*
+ * Redis was read to hold that record, or, with key NULL, none: what is
+ * remembered of the id is forgotten if it is anything else.  Returns 1 if it
+ * was, or 0.  Nothing is remembered here.
+ */
+ngx_uint_t ngx_http_agntkey_cache_compare(ngx_http_agntkey_cache_t *cache,
+    u_char *id, ngx_http_agntkey_record_t *key);
+
+/* A workspace was read not to be active: is no more remembered to be so. */
+void ngx_http_agntkey_cache_inactive(ngx_http_agntkey_cache_t *cache,
+    u_char *tag, ngx_str_t *name);
+
+/*
  * A number of 32 bits made of the id and a secret, so that whoever makes up
  * ids cannot have them meet in one bucket.
  */

@@ -72,8 +72,11 @@ static void ngx_http_agntkey_lookup_key_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
 static void ngx_http_agntkey_lookup_workspace_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_lookup_workspace_parse(
+    ngx_http_agntkey_lookup_t *lookup, ngx_http_agntkey_reply_t *reply);
 static ngx_int_t ngx_http_agntkey_lookup_parse(
     ngx_http_agntkey_lookup_t *lookup, ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_lookup_odd(ngx_http_agntkey_reply_t *reply);
 static void ngx_http_agntkey_lookup_lost(ngx_http_agntkey_lookup_t *lookup,
     ngx_http_agntkey_redis_e rc);
 static void ngx_http_agntkey_lookup_fenced(ngx_http_agntkey_lookup_t *lookup);
@@ -279,7 +282,9 @@ ngx_http_agntkey_lookup_key_handler(void *data, ngx_http_agntkey_redis_e rc,
         }
 
         if (lookup->rc != NGX_ERROR) {
-            lookup->lookups->handlers.key_read(lookup->data, lookup->rc);
+            lookup->lookups->handlers.key_read(lookup->data,
+                                               lookup->rc == NGX_OK
+                                               ? &lookup->key : NULL);
         }
     }
 
@@ -291,8 +296,9 @@ static void
 ngx_http_agntkey_lookup_workspace_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
 {
-    ngx_http_agntkey_lookup_t   *lookup = data;
-    ngx_http_agntkey_trouble_t  *trouble;
+    ngx_int_t                   parsed;
+    ngx_str_t                   name;
+    ngx_http_agntkey_lookup_t  *lookup = data;
 
     lookup->waiting--;
 
@@ -304,31 +310,18 @@ ngx_http_agntkey_lookup_workspace_handler(void *data,
 
     ngx_http_agntkey_lookup_fenced(lookup);
 
-    trouble = &lookup->lookups->workspace;
+    parsed = ngx_http_agntkey_lookup_workspace_parse(lookup, reply);
 
-    switch (reply->type) {
-
-    case NGX_HTTP_AGNTKEY_RESP_STRING:
-        lookup->workspace_active = reply->str.len == 1
-                                   && reply->str.data[0] == '1';
-        trouble->failing = 0;
-        break;
-
-    case NGX_HTTP_AGNTKEY_RESP_NIL:
-        lookup->workspace_active = 0;
-        trouble->failing = 0;
-        break;
-
-    default:
+    if (parsed != NGX_OK) {
         lookup->failed = 1;
-        ngx_http_agntkey_lookup_trouble(lookup->lookups, trouble, reply);
-        break;
     }
 
-    if (reply->type == NGX_HTTP_AGNTKEY_RESP_STRING
-        || reply->type == NGX_HTTP_AGNTKEY_RESP_NIL)
-    {
-        lookup->lookups->handlers.workspace_read(lookup->data);
+    if (parsed != NGX_ERROR) {
+        name.data = lookup->workspace;
+        name.len = lookup->nworkspace;
+
+        lookup->lookups->handlers.workspace_read(lookup->data, &name,
+                                                 lookup->workspace_active);
     }
 
     ngx_http_agntkey_resp_free(reply);
@@ -337,10 +330,43 @@ ngx_http_agntkey_lookup_workspace_handler(void *data,
 }
 
 
+/* Sets workspace_active.  Returns NGX_OK, NGX_ERROR or NGX_ABORT as below. */
+
+static ngx_int_t
+ngx_http_agntkey_lookup_workspace_parse(ngx_http_agntkey_lookup_t *lookup,
+    ngx_http_agntkey_reply_t *reply)
+{
+    ngx_http_agntkey_trouble_t  *trouble;
+
+    trouble = &lookup->lookups->workspace;
+
+    lookup->workspace_active = 0;
+
+    switch (reply->type) {
+
+    case NGX_HTTP_AGNTKEY_RESP_STRING:
+        lookup->workspace_active = reply->str.len == 1
+                                   && reply->str.data[0] == '1';
+        break;
+
+    case NGX_HTTP_AGNTKEY_RESP_NIL:
+        break;
+
+    default:
+        ngx_http_agntkey_lookup_trouble(lookup->lookups, trouble, reply);
+        return ngx_http_agntkey_lookup_odd(reply);
+    }
+
+    trouble->failing = 0;
+
+    return NGX_OK;
+}
+
+
 /*
  * NGX_OK and NGX_DECLINED as for ngx_http_agntkey_record_parse(), NGX_ABORT
- * for its NGX_ERROR; a reply that is no array of as many strings as were asked
- * for is NGX_ERROR.
+ * for its NGX_ERROR and for a reply that is no array of as many strings as were
+ * asked for.  NGX_ERROR: an error reply that says nothing of the record.
  */
 
 static ngx_int_t
@@ -359,7 +385,7 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
         || reply->nelts != NGX_HTTP_AGNTKEY_FIELDS)
     {
         ngx_http_agntkey_lookup_trouble(lookups, &lookups->key, reply);
-        return NGX_ERROR;
+        return ngx_http_agntkey_lookup_odd(reply);
     }
 
     elts = reply->elts;
@@ -374,7 +400,7 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
 
         } else {
             ngx_http_agntkey_lookup_trouble(lookups, &lookups->key, elts[i]);
-            return NGX_ERROR;
+            return ngx_http_agntkey_lookup_odd(reply);
         }
     }
 
@@ -399,6 +425,25 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
     }
 
     return rc;
+}
+
+
+/*
+ * A reply that is not what was asked for.  NGX_ERROR: Redis does not answer,
+ * and what it holds is not known.  NGX_ABORT: it holds something else than a
+ * record (redis.io/docs/latest/develop/reference/protocol-spec).
+ */
+
+static ngx_int_t
+ngx_http_agntkey_lookup_odd(ngx_http_agntkey_reply_t *reply)
+{
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ERROR) {
+        return NGX_ABORT;
+    }
+
+    return (reply->str.len > 10
+            && ngx_strncmp(reply->str.data, "WRONGTYPE ", 10) == 0)
+           ? NGX_ABORT : NGX_ERROR;
 }
 
 

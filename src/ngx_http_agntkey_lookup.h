@@ -44,11 +44,14 @@ typedef struct {
     void         (*workspace_asked)(void *data, ngx_str_t *name);
 
     /*
-     * The record of the key was read, with rc as below; or that of the
-     * workspace which was asked for last.  The rest may still be lost.
+     * What a reply says of one of the two records, as soon as it is here: the
+     * other reply may never come.  It may be that of a server that is not the
+     * primary any more, so it counts against what is known, and for nothing.
+     * key is NULL when there is none, or none that makes sense.
      */
-    void         (*key_read)(void *data, ngx_int_t rc);
-    void         (*workspace_read)(void *data);
+    void         (*key_read)(void *data, ngx_http_agntkey_record_t *key);
+    void         (*workspace_read)(void *data, ngx_str_t *name,
+                                   ngx_uint_t active);
 
     /* does anybody still want to know?  1 or 0 */
     ngx_uint_t   (*wanted)(void *data);

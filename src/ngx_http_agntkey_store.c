@@ -32,6 +32,8 @@ struct ngx_http_agntkey_store_s {
     /* what is under way and others may join */
     ngx_http_agntkey_find_t      **finds;
 
+    uint64_t                       asked;        /* look-ups sent so far */
+
     unsigned                       stale:1;      /* and it was said */
 };
 
@@ -53,6 +55,7 @@ struct ngx_http_agntkey_find_s {
     uint64_t                       changes;
     ngx_http_agntkey_workspace_t  *home;         /* NULL: not asked for */
     int64_t                        sent;         /* ms */
+    uint64_t                       number;       /* in the order of sending */
 
     unsigned                       open:1;       /* stands in a bucket */
 };
@@ -62,16 +65,17 @@ static void ngx_http_agntkey_store_changed(void *data, ngx_str_t *key);
 static void ngx_http_agntkey_store_lost(void *data, int64_t good);
 static ngx_http_agntkey_find_t **ngx_http_agntkey_store_bucket(
     ngx_http_agntkey_store_t *store, u_char *id);
+static ngx_http_agntkey_find_t *ngx_http_agntkey_store_opened(
+    ngx_http_agntkey_store_t *store, u_char *id);
 static ngx_http_agntkey_find_t *ngx_http_agntkey_store_join(
     ngx_http_agntkey_store_t *store, u_char *id, int64_t now);
 static ngx_uint_t ngx_http_agntkey_find_fresh(ngx_http_agntkey_find_t *find);
 static void ngx_http_agntkey_find_open(void *data);
 static void ngx_http_agntkey_find_home(void *data, ngx_str_t *name);
-static void ngx_http_agntkey_find_key_read(void *data, ngx_int_t rc);
-static ngx_uint_t ngx_http_agntkey_find_same(ngx_http_agntkey_record_t *a,
-    ngx_http_agntkey_record_t *b);
-static ngx_uint_t ngx_http_agntkey_find_equal(ngx_str_t *a, ngx_str_t *b);
-static void ngx_http_agntkey_find_workspace_read(void *data);
+static void ngx_http_agntkey_find_key_read(void *data,
+    ngx_http_agntkey_record_t *key);
+static void ngx_http_agntkey_find_home_read(void *data, ngx_str_t *name,
+    ngx_uint_t active);
 static ngx_uint_t ngx_http_agntkey_find_wanted(void *data);
 static void ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find);
 static void ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find,
@@ -114,7 +118,7 @@ ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *server,
     found.key_asked = ngx_http_agntkey_find_open;
     found.workspace_asked = ngx_http_agntkey_find_home;
     found.key_read = ngx_http_agntkey_find_key_read;
-    found.workspace_read = ngx_http_agntkey_find_workspace_read;
+    found.workspace_read = ngx_http_agntkey_find_home_read;
     found.wanted = ngx_http_agntkey_find_wanted;
     found.done = ngx_http_agntkey_find_done;
 
@@ -359,14 +363,10 @@ ngx_http_agntkey_store_forget(ngx_http_agntkey_store_t *store, ngx_str_t *key)
 
         ngx_http_agntkey_cache_forget(store->cache, id);
 
-        for (find = *ngx_http_agntkey_store_bucket(store, id);
-             find;
-             find = find->next)
-        {
-            if (ngx_memcmp(find->lookup.id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
-                ngx_http_agntkey_find_shut(find);
-                break;
-            }
+        find = ngx_http_agntkey_store_opened(store, id);
+
+        if (find) {
+            ngx_http_agntkey_find_shut(find);
         }
 
         return;
@@ -406,6 +406,26 @@ ngx_http_agntkey_store_bucket(ngx_http_agntkey_store_t *store, u_char *id)
 }
 
 
+/* The look-up of an id that others may join, or NULL; there is one at most. */
+
+static ngx_http_agntkey_find_t *
+ngx_http_agntkey_store_opened(ngx_http_agntkey_store_t *store, u_char *id)
+{
+    ngx_http_agntkey_find_t  *find;
+
+    for (find = *ngx_http_agntkey_store_bucket(store, id);
+         find;
+         find = find->next)
+    {
+        if (ngx_memcmp(find->lookup.id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+            break;
+        }
+    }
+
+    return find;
+}
+
+
 /* For whom it would be good to have been read a moment ago: that is a hit. */
 
 static ngx_http_agntkey_find_t *
@@ -420,16 +440,9 @@ ngx_http_agntkey_store_join(ngx_http_agntkey_store_t *store, u_char *id,
         return NULL;
     }
 
-    for (find = *ngx_http_agntkey_store_bucket(store, id);
-         find;
-         find = find->next)
-    {
-        if (ngx_memcmp(find->lookup.id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
-            return ngx_http_agntkey_find_fresh(find) ? find : NULL;
-        }
-    }
+    find = ngx_http_agntkey_store_opened(store, id);
 
-    return NULL;
+    return (find && ngx_http_agntkey_find_fresh(find)) ? find : NULL;
 }
 
 
@@ -461,23 +474,20 @@ ngx_http_agntkey_find_open(void *data)
         return;
     }
 
+    find->number = ++store->asked;
     find->sent = ngx_http_agntkey_clock();
 
     if (!ngx_http_agntkey_watch_trusted(store->watch, find->sent)) {
         return;
     }
 
-    bucket = ngx_http_agntkey_store_bucket(store, find->lookup.id);
+    other = ngx_http_agntkey_store_opened(store, find->lookup.id);
 
-    for (other = *bucket; other; other = other->next) {
-        if (ngx_memcmp(other->lookup.id, find->lookup.id,
-                       NGX_HTTP_AGNTKEY_ID_LEN)
-            == 0)
-        {
-            ngx_http_agntkey_find_shut(other);
-            break;
-        }
+    if (other) {
+        ngx_http_agntkey_find_shut(other);
     }
+
+    bucket = ngx_http_agntkey_store_bucket(store, find->lookup.id);
 
     find->epoch = ngx_http_agntkey_cache_epoch(store->cache);
     find->open = 1;
@@ -517,65 +527,46 @@ ngx_http_agntkey_find_home(void *data, ngx_str_t *name)
 
 
 /*
- * What a reply says counts for agntkey_stale from now on, even if the look-up
- * fails later.  A record that is still the same may stay: Redis that goes away
- * between two replies is what agntkey_stale is there for.
+ * What was read to be otherwise is no more remembered, whatever becomes of the
+ * rest of the look-up, with trust or without: agntkey_stale would go on with
+ * what this worker knows to be over.  A look-up that was sent earlier and is
+ * not whole yet must not bring it back.
  */
 
 static void
-ngx_http_agntkey_find_key_read(void *data, ngx_int_t rc)
+ngx_http_agntkey_find_key_read(void *data, ngx_http_agntkey_record_t *key)
 {
     ngx_http_agntkey_find_t   *find = data;
-    ngx_http_agntkey_cache_t  *cache;
-    ngx_http_agntkey_entry_t  *entry;
+    ngx_http_agntkey_find_t   *other;
+    ngx_http_agntkey_store_t  *store;
 
-    cache = find->store->cache;
+    store = find->store;
 
-    if (cache == NULL) {
+    if (store->cache == NULL) {
         return;
     }
 
-    entry = ngx_http_agntkey_cache_find(cache, find->lookup.id);
+    (void) ngx_http_agntkey_cache_compare(store->cache, find->lookup.id, key);
 
-    if (entry && entry->workspace
-        && (rc != NGX_OK
-            || !ngx_http_agntkey_find_same(&entry->key, &find->lookup.key)))
-    {
-        ngx_http_agntkey_cache_forget(cache, find->lookup.id);
+    other = ngx_http_agntkey_store_opened(store, find->lookup.id);
+
+    if (other && other->number < find->number) {
+        ngx_http_agntkey_find_shut(other);
     }
 }
 
 
-static ngx_uint_t
-ngx_http_agntkey_find_same(ngx_http_agntkey_record_t *a,
-    ngx_http_agntkey_record_t *b)
-{
-    return a->active == b->active
-           && a->expires_at == b->expires_at
-           && ngx_http_agntkey_token_equal(a->digest, b->digest)
-           && ngx_http_agntkey_find_equal(&a->workspace, &b->workspace)
-           && ngx_http_agntkey_find_equal(&a->name, &b->name)
-           && ngx_http_agntkey_find_equal(&a->scopes, &b->scopes);
-}
-
-
-static ngx_uint_t
-ngx_http_agntkey_find_equal(ngx_str_t *a, ngx_str_t *b)
-{
-    return a->len == b->len
-           && (a->len == 0 || ngx_memcmp(a->data, b->data, a->len) == 0);
-}
-
-
-/* For all keys of the workspace, of which others may be remembered. */
+/* All keys of the workspace are concerned, and not only the one asked for. */
 
 static void
-ngx_http_agntkey_find_workspace_read(void *data)
+ngx_http_agntkey_find_home_read(void *data, ngx_str_t *name,
+    ngx_uint_t active)
 {
     ngx_http_agntkey_find_t  *find = data;
 
-    if (find->home && !find->lookup.workspace_active) {
-        find->home->active = 0;
+    if (find->store->cache && !active) {
+        ngx_http_agntkey_cache_inactive(find->store->cache, find->lookup.id,
+                                        name);
     }
 }
 
@@ -613,8 +604,8 @@ ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find)
 
 
 /*
- * Only what has not changed since it was asked for.  Of what may have, the
- * older knowledge is not even good for agntkey_stale.
+ * Only what has not changed since it was asked for.  Of what may have, nothing
+ * is remembered; what it says against the older knowledge has counted already.
  */
 
 static void
@@ -632,7 +623,6 @@ ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find, ngx_int_t rc)
     }
 
     if (rc == NGX_ABORT || !ngx_http_agntkey_find_fresh(find)) {
-        ngx_http_agntkey_cache_forget(cache, lookup->id);
         return;
     }
 

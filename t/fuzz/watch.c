@@ -128,6 +128,8 @@ typedef struct {
     uint64_t        read[FUZZ_IDS];                 /* of what was read */
     uint64_t        homes_read[FUZZ_HOMES];
     uint64_t        clock;                          /* of the versions */
+    u_char          over[FUZZ_IDS];                 /* so it was read last */
+    u_char          homes_over[FUZZ_HOMES];
 } fuzz_model_t;
 
 
@@ -169,11 +171,13 @@ static void fuzz_model_sent(ngx_http_agntkey_redis_t *redis,
 static void fuzz_model_named(ngx_str_t *channel);
 static void fuzz_model_answered(fuzz_command_t *command,
     ngx_http_agntkey_reply_t *reply);
+static ngx_uint_t fuzz_model_over(ngx_http_agntkey_reply_t *reply);
 static void fuzz_model_message(ngx_http_agntkey_reply_t *reply);
 static void fuzz_model_letter(ngx_str_t *text);
 static void fuzz_model_changed(ngx_http_agntkey_reply_t *key);
 static void fuzz_model_lost(void);
 static void fuzz_hits(void);
+static void fuzz_stale(ngx_uint_t i);
 
 static void fuzz_find(ngx_uint_t n);
 static void fuzz_found(void *data, ngx_int_t rc,
@@ -920,15 +924,38 @@ fuzz_model_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
 {
     if (command->id != -1) {
         fuzz_model.read[command->id] = command->version;
+
+        if (reply->type != NGX_HTTP_AGNTKEY_RESP_ERROR) {
+            fuzz_model.over[command->id] = fuzz_model_over(reply);
+        }
     }
 
     if (command->home != -1) {
         fuzz_model.homes_read[command->home] = command->version;
+
+        if (reply->type != NGX_HTTP_AGNTKEY_RESP_ERROR) {
+            fuzz_model.homes_over[command->home] = !fuzz_is(reply, "1");
+        }
     }
 
     if (command->argc == 5 || command->argc == 8) {
         fuzz_barrier_answered(command, reply);
     }
+}
+
+
+/* Is it the record of no key, or of one that is not active? */
+
+static ngx_uint_t
+fuzz_model_over(ngx_http_agntkey_reply_t *reply)
+{
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
+        || reply->nelts != NGX_HTTP_AGNTKEY_FIELDS)
+    {
+        return 1;
+    }
+
+    return !fuzz_is(reply->elts[NGX_HTTP_AGNTKEY_FIELD_ACTIVE], "1");
 }
 
 
@@ -1076,6 +1103,7 @@ fuzz_hits(void)
         entry = ngx_http_agntkey_store_cached(fuzz_store,
                                               (u_char *) fuzz_ids[i]);
         fuzz_number(entry != NULL);
+        fuzz_stale(i);
 
         if (entry == NULL) {
             continue;
@@ -1094,6 +1122,34 @@ fuzz_hits(void)
 
         ngx_http_agntkey_store_release(fuzz_store, entry);
     }
+}
+
+
+/* What was read to be over is not accepted, however long one may be. */
+
+static void
+fuzz_stale(ngx_uint_t i)
+{
+    ngx_int_t                  home;
+    ngx_http_agntkey_entry_t  *entry;
+
+    entry = ngx_http_agntkey_store_stale(fuzz_store, (u_char *) fuzz_ids[i],
+                                         NGX_MAX_INT32_VALUE);
+    fuzz_number(entry != NULL);
+
+    if (entry == NULL) {
+        return;
+    }
+
+    fuzz_check(!fuzz_model.over[i]);
+
+    if (memcmp(fuzz_ids[i], "tag0", 4) == 0) {
+        home = fuzz_index(&entry->workspace->name, fuzz_home_names,
+                          FUZZ_HOMES);
+        fuzz_check(home == -1 || !fuzz_model.homes_over[home]);
+    }
+
+    ngx_http_agntkey_store_release(fuzz_store, entry);
 }
 
 
