@@ -215,7 +215,9 @@ static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
 /*
  * Pages are counted from the place of the last key seen, not from the top:
  * keys made meanwhile push nothing onto the next page.  If that key's entry
- * is gone, its time says where to go on.
+ * is gone, its place is looked for among those of the same time: in halves,
+ * for there may be any number of them.  Redis orders them by bytes, and Lua
+ * would by the locale.
  */
 
 static ngx_str_t  ngx_http_agntkey_lua_list = ngx_string(
@@ -224,8 +226,14 @@ static ngx_str_t  ngx_http_agntkey_lua_list = ngx_string(
     "local index,at0,t=KEYS[1],0,tonumber(now()) "
     "if after~='' then at0=call('ZREVRANK',index,after) "
     "if at0 then at0=at0+1 else at0=call('ZCOUNT',index,'('..at,'+inf') "
-    "for _,one in ipairs(call('ZRANGEBYSCORE',index,at,at)) do "
-    "if one>after then at0=at0+1 end end end end "
+    "local function above(one) for i=1,#one do "
+    "local a,b=string.byte(one,i),string.byte(after,i) or -1 "
+    "if a~=b then return a>b end end return false end "
+    "local last=at0+call('ZCOUNT',index,at,at) "
+    "while at0<last do local half=math.floor((at0+last)/2) "
+    "local one=call('ZREVRANGE',index,half,half)[1] "
+    "if one and above(one) then at0=half+1 else last=half end end "
+    "end end "
     "local out,n,seen,last={},0,0,'' "
     "while n<limit and seen<1000 do "
     "local ids=call('ZREVRANGE',index,at0,at0+limit-1) "

@@ -623,6 +623,40 @@ sub cost {
 }
 
 
+# Any number of keys may have one time, and anybody may make a cursor up.
+
+sub made_up {
+    redis_empty();
+    seed('equal', 100000, step => 0);
+
+    my @want = in_order('equal');
+    my $tag = workspace_tag('equal');
+    my $at = redis_cmd('ZSCORE', tagged('index', 'equal'), $want[0]);
+    my @ids = map { $tag . $_ } '0' x 8, 'zzzzzzzz', 'AAAAAAAA', 'aaaaaaaa',
+              map { my $id = substr $want[$_], 4; $id =~ s/.\z/-/; $id }
+              (1, 50000, 99999);
+
+    for my $id (map { s/-\z/0/r } @ids, '0' x 12, 'z' x 12) {
+        my @rest = grep { $_ lt $id } @want;
+
+        redis_cmd('CONFIG', 'RESETSTAT');
+
+        my $page = api("GET keys?workspace=equal&limit=5&cursor=$id.$at");
+
+        same([map { $_->{id} } @{ $page->{data} }],
+             [grep { defined } @rest[0 .. 4]], "made up: $id");
+
+        my %calls = redis_cmd('INFO', 'commandstats')
+            =~ /^cmdstat_(\w+):calls=(\d+)/mg;
+
+        ok(!$calls{zrangebyscore} && !$calls{zrange},
+           "made up: $id: not one by one");
+        cmp_ok($calls{zrevrange}, '<=', 17 + 2,
+               "made up: $id: in so many steps");
+    }
+}
+
+
 sub many {
     redis_empty();
     seed('many', 100000, revoked => 50000);
@@ -821,3 +855,17 @@ Content-Type: application/json
 --- no_error_log
 [alert]
 --- skip_eval: 15: $ENV{AGNTKEY_TEST_QUICK}
+
+
+
+=== a cursor that was made up costs no more than another
+--- http_config eval: $::http_config
+--- config eval: $::config
+--- init
+::made_up();
+--- request
+GET /agntkey/workspaces
+--- response_headers
+Content-Type: application/json
+--- no_error_log
+[alert]
