@@ -181,11 +181,9 @@ ngx_http_agntkey_fence_hello_handler(void *data, ngx_http_agntkey_redis_e rc,
 
     role = ngx_http_agntkey_resp_field(reply, "role");
 
-    if (role == NULL || role->type != NGX_HTTP_AGNTKEY_RESP_STRING) {
-        fence->replica = 0;
-
-    } else if (role->str.len == 6
-               && ngx_memcmp(role->str.data, "master", 6) == 0)
+    if (role == NULL || role->type != NGX_HTTP_AGNTKEY_RESP_STRING
+        || (role->str.len == 6
+            && ngx_memcmp(role->str.data, "master", 6) == 0))
     {
         fence->replica = 0;
 
