@@ -16,8 +16,8 @@ my $one = seed_key('one', scopes => 'a');
 
 seed_key('revoked', active => undef);
 seed_key('expired', expires_at => 1700000001000);
-seed_key('off', workspace => 'off');
-seed_workspace('off', active => undef);
+seed_key('off', workspace => 'shut');
+seed_workspace('shut', active => undef);
 seed_key('other', workspace => 'other', scopes => 'a');
 seed_key('poor');
 
@@ -27,7 +27,7 @@ _EOC_
 
 our $config = <<'_EOC_';
         root html;
-        agntkey_workspace acme off;
+        agntkey_workspace acme shut;
         agntkey_scope a;
         add_header X-Status $agntkey_status always;
         add_header X-Id $agntkey_id always;
@@ -127,7 +127,7 @@ my @reasons = (
     [unknown => key_for('never')],
     [revoked => key_for('revoked')],
     [expired => key_for('expired')],
-    [workspace_disabled => key_for('off', workspace => 'off')],
+    [workspace_disabled => key_for('off', workspace => 'shut')],
     [workspace_mismatch => key_for('other', workspace => 'other')],
     [insufficient_scope => key_for('poor')],
 );

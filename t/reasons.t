@@ -18,8 +18,8 @@ seed_key('one', scopes => 'a b');
 seed_key('revoked', active => undef, revoked_at => 1700000001000);
 seed_key('expired', expires_at => 1700000001000);
 seed_key('later', expires_at => 4102444800000);
-seed_key('off', workspace => 'off');
-seed_workspace('off', active => undef);
+seed_key('shut', workspace => 'shut');
+seed_workspace('shut', active => undef);
 seed_key('lost', workspace => 'lost', no_workspace => 1);
 seed_key('other', workspace => 'other', scopes => 'a b c');
 
@@ -29,7 +29,7 @@ _EOC_
 
 our $config = <<'_EOC_';
         root html;
-        agntkey_workspace acme off lost;
+        agntkey_workspace acme shut lost;
         agntkey_scope a b;
         add_header X-Status $agntkey_status always;
 
@@ -93,7 +93,7 @@ add_response_body_check(sub {
 
     unlike($body, qr/\Q@{[key_secret(key_for($_))]}/,
            "$name - no secret in the body")
-        for qw(one revoked expired off lost other else);
+        for qw(one revoked expired shut lost other else);
 });
 
 
@@ -134,9 +134,9 @@ sub alike {
     my ($name) = @_;
     my (%seen, $first);
 
-    for my $label (qw(one revoked expired off lost other never)) {
+    for my $label (qw(one revoked expired shut lost other never)) {
         my $key = key_for($label, secret => key_secret(key_for('else')),
-                          $label =~ /^(?:off|lost|other)$/
+                          $label =~ /^(?:shut|lost|other)$/
                           ? (workspace => $label) : ());
         my $res = http('GET /v1', headers => bearer($key));
         my $shown = join "\n", $res->{code}, $res->{body},
@@ -373,7 +373,7 @@ agntkey: key refused: workspace
 --- request
 GET /v1
 --- more_headers eval
-bearer(key_for('off', workspace => 'off'))
+bearer(key_for('shut', workspace => 'shut'))
 --- error_code: 403
 --- problem: workspace_disabled
 --- response_headers
