@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # A TCP proxy in a process of its own, to put between nginx (or a replica)
-# and a Redis: it can stop passing bytes, and cut or refuse connections.
+# and a Redis: it can stop passing bytes, hold some of them back for a time,
+# and cut or refuse connections.
 
 package Agntkey::Proxy;
 
@@ -12,9 +13,11 @@ use warnings;
 use IO::Handle;
 use IO::Select;
 use IO::Socket::INET;
+use List::Util qw(max min);
 use POSIX ();
 use Socket qw(AF_UNIX IPPROTO_TCP PF_UNSPEC SO_LINGER SOCK_STREAM
               SOL_SOCKET TCP_NODELAY);
+use Time::HiRes qw(time);
 
 my @proxies;
 
@@ -86,6 +89,19 @@ sub pause_after { return $_[0]->ask("after $_[1] $_[2]") }
 
 sub held { return $_[0]->ask('held both') }
 
+# hold_next('up', 'HDEL', 3): the next piece of data that way in which that
+# text is stays here for so many seconds, with all that follows it on its
+# connection, and then goes on, whatever has become of who sent it.  How many
+# pieces have stayed, and how many of them have gone on.
+
+sub hold_next {
+    my ($self, $way, $text, $seconds) = @_;
+    return $self->ask(join ' ', 'hold', $way, $seconds, unpack 'H*', $text);
+}
+
+sub stayed { return $_[0]->ask('stayed both') }
+sub gone_on { return $_[0]->ask('gone_on both') }
+
 # Every connection is reset; with refuse() new ones are too, up to accept().
 
 sub cut { return $_[0]->ask('cut both') }
@@ -132,10 +148,15 @@ sub loop {
 
         for my $side (values %{ $self->{pairs} }) {
             $read->add($side->{sock})
-                if !$self->{paused}{ $side->{way} } && !$side->{paused};
+                if !$self->{paused}{ $side->{way} } && !$side->{paused}
+                   && !defined $side->{until};
         }
 
-        for my $sock ($read->can_read) {
+        my @due = grep { defined }
+                  map { $_->{until} } values %{ $self->{pairs} };
+        my $left = @due ? max(0, min(@due) - time) : undef;
+
+        for my $sock ($read->can_read($left)) {
             if ($sock == $self->{listen}) {
                 $self->accept_one;
 
@@ -146,6 +167,10 @@ sub loop {
                 $self->pass($side);
             }
         }
+
+        $self->let_go($_) for grep { defined $_->{until}
+                                     && $_->{until} <= time }
+                              values %{ $self->{pairs} };
     }
 }
 
@@ -192,16 +217,41 @@ sub pass {
 
     $data = delete($side->{held}) . $data if $n && defined $side->{held};
 
-    # Blocking writes will do: both ends are local and read what they get.
-    while ($n && length $data) {
-        my $sent = syswrite $side->{to}, $data or last;
-        substr $data, 0, $sent, '';
+    my $hold = $self->{hold}{ $side->{way} };
+
+    if ($n && $hold && index($data, $hold->{text}) >= 0) {
+        delete $self->{hold}{ $side->{way} };
+        $self->{stayed}++;
+        @{$side}{qw(until late)} = (time + $hold->{seconds}, $data);
+        return;
     }
 
-    return if $n && $data eq '';
+    return if $n && send_on($side, $data);
 
     delete @{ $self->{pairs} }{ map { fileno $_ } @{$side}{qw(sock to)} };
     close $_ for @{$side}{qw(sock to)};
+}
+
+
+sub let_go {
+    my ($self, $side) = @_;
+
+    $self->{gone_on}++;
+    send_on($side, delete $side->{late});
+    delete $side->{until};
+}
+
+
+sub send_on {
+    my ($side, $data) = @_;
+
+    # Blocking writes will do: both ends are local and read what they get.
+    while (length $data) {
+        my $sent = syswrite $side->{to}, $data or return 0;
+        substr $data, 0, $sent, '';
+    }
+
+    return 1;
 }
 
 
@@ -226,6 +276,10 @@ sub obey {
     if ($name eq 'after') {
         $self->{after} = { way => $way, word => $number };
 
+    } elsif ($name eq 'hold') {
+        $self->{hold}{$way} = { seconds => $number,
+                                text => pack 'H*', ($text =~ /(\S+)/g)[3] };
+
     } elsif (defined $number) {
         $self->obey_one($name, $number, @ways) if $count;
 
@@ -248,6 +302,7 @@ sub obey {
 
     $count = grep { defined $_->{held} } values %{ $self->{pairs} }
         if $name eq 'held';
+    $count = $self->{$name} // 0 if $name =~ /^(?:stayed|gone_on)$/;
 
     syswrite $self->{control}, "$count\n";
 }
