@@ -134,7 +134,8 @@ mkdir $dir or die "$dir: $!\n";
 my $errors = Agntkey::Random::Load::build($dir);
 is($errors, '', 'the clients are built') or BAIL_OUT($errors);
 
-redis_start();
+# What it has acknowledged is on its disk when it is killed.
+redis_start(args => ['--appendonly', 'yes', '--appendfsync', 'always']);
 
 my $proxy = proxy();
 

