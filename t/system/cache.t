@@ -671,7 +671,7 @@ _EOC_
     # to the question of the first key, and what "agntkey_stale" makes of that
     # key and of the other one of its workspace when Redis is away.
     my @cases = (
-        ['nothing', undef, undef, '503 store_unavailable', '200 STALE'],
+        ['nothing', undef, undef, '200 STALE', '200 STALE'],
         ['nothing, the workspace is lost', undef, [qr/^HGET/, 'close'],
          '200 STALE', '200 STALE'],
         ['the workspace is disabled', [HDEL => $home, 'active'], undef,

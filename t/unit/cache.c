@@ -535,6 +535,102 @@ test_forgets(void)
 
 
 static void
+test_read(void)
+{
+    u_char                         text[16];
+    ngx_str_t                      name;
+    ngx_uint_t                     i;
+    ngx_http_agntkey_cache_t      *cache;
+    ngx_http_agntkey_entry_t      *entry;
+    ngx_http_agntkey_record_t      key;
+    ngx_http_agntkey_workspace_t  *home;
+
+    tap_case("what was read to be the same stays, anything else goes");
+
+    cache = test_cache(10, 10);
+
+    test_put(cache, 2, NULL, 0);
+    tap_int(ngx_http_agntkey_cache_compare(cache, test_id(2), NULL), 0,
+            "nobody, as before");
+    tap_ok(test_hit(cache, 2) != NULL, "nobody, as before");
+    tap_int(ngx_http_agntkey_cache_compare(cache, test_id(3), NULL), 0,
+            "what is not remembered");
+
+    for (i = 0; i < 12; i++) {
+        test_put(cache, 1, "acme", 1);
+        entry = test_hit(cache, 1);
+
+        if (entry == NULL) {
+            tap_ok(0, "no entry");
+            break;
+        }
+
+        /* texts of others, which say the same */
+
+        key = entry->key;
+        key.name.data = text;
+        memcpy(text, entry->key.name.data, key.name.len);
+
+        switch (i) {
+        case 0: break;
+        case 1: key.active = 0; break;
+        case 2: key.digest[31] ^= 1; break;
+        case 3: key.created_at++; break;
+        case 4: key.expires_at--; break;
+        case 5: key.revoked_at++; break;
+        case 6: text[0] ^= 1; break;
+        case 7: key.name.len--; break;
+        case 8: key.scopes.len = 0; break;
+        case 9: key.scopes = key.name; break;
+        case 10: key.workspace = tap_text("acmf"); break;
+        default: break;
+        }
+
+        tap_int(ngx_http_agntkey_cache_compare(cache, test_id(1),
+                                               i == 11 ? NULL : &key),
+                i != 0, "change %lu", (unsigned long) i);
+        tap_int(test_hit(cache, 1) != NULL, i == 0, "change %lu",
+                (unsigned long) i);
+    }
+
+    test_put(cache, 1, "acme", 1);
+    key = test_hit(cache, 1)->key;
+    tap_int(ngx_http_agntkey_cache_compare(cache, test_id(2), &key), 1,
+            "somebody instead of nobody");
+    tap_ok(test_hit(cache, 2) == NULL, "somebody instead of nobody");
+
+    tap_case("a workspace that was read not to be active is not known");
+
+    name = tap_text("acme");
+    home = ngx_http_agntkey_cache_workspace(cache, test_tag, &name);
+    i = home->changes;
+
+    ngx_http_agntkey_cache_inactive(cache, (u_char *) "zzzz",
+                                    &home->name);
+    tap_ok(test_hit(cache, 1) != NULL, "another tag");
+
+    ngx_http_agntkey_cache_inactive(cache, test_tag, &home->name);
+    tap_ok(test_hit(cache, 1) == NULL, "no hit");
+    tap_ok(test_stale(cache, 1, TEST_NOW, 1000) == NULL, "not stale");
+    tap_int(home->changes, i + 1, "a change for who asks meanwhile");
+
+    tap_case("but if that was known before, who asks is not disturbed");
+
+    ngx_http_agntkey_cache_inactive(cache, test_tag, &home->name);
+    tap_int(home->changes, i + 1, "not known");
+
+    home->epoch = ngx_http_agntkey_cache_epoch(cache);
+    home->active = 0;
+    ngx_http_agntkey_cache_inactive(cache, test_tag, &home->name);
+    tap_int(home->changes, i + 1, "known to be disabled");
+    tap_ok(test_hit(cache, 1) != NULL, "a hit, of a disabled one");
+
+    ngx_http_agntkey_cache_unref_workspace(cache, home);
+    ngx_http_agntkey_cache_destroy(cache);
+}
+
+
+static void
 test_refs(void)
 {
     ngx_str_t                      name;
@@ -882,6 +978,7 @@ main(void)
     test_chances();
     test_epochs();
     test_forgets();
+    test_read();
     test_refs();
     test_stale_rules();
     test_memory();
