@@ -104,7 +104,6 @@ static void ngx_http_agntkey_barrier_check(
     ngx_http_agntkey_barrier_t *barrier);
 static int64_t ngx_http_agntkey_barrier_deadline(
     ngx_http_agntkey_barrier_t *barrier);
-static int64_t ngx_http_agntkey_barrier_margin(int64_t ms);
 static void ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
     ngx_int_t rc);
 static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
@@ -497,9 +496,9 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
 
     if (now < until) {
 
-        barrier->quarantine = barrier->asked + ngx_http_agntkey_barrier_margin(
+        barrier->quarantine = barrier->asked + ngx_http_agntkey_clock_margin(
                   ngx_min(until - now,
-                          ngx_http_agntkey_barrier_margin(
+                          ngx_http_agntkey_clock_margin(
                                           NGX_HTTP_AGNTKEY_LEASE_LONGEST)));
 
         ngx_log_error(NGX_LOG_NOTICE, barrier->barriers->log, 0,
@@ -779,24 +778,12 @@ ngx_http_agntkey_barrier_deadline(ngx_http_agntkey_barrier_t *barrier)
         }
 
         end = barrier->asked
-              + ngx_http_agntkey_barrier_margin(barrier->workers[i].lease);
+              + ngx_http_agntkey_clock_margin(barrier->workers[i].lease);
 
         deadline = ngx_max(deadline, end);
     }
 
     return deadline;
-}
-
-
-/*
- * The clocks of two machines do not run alike, least of all while one is being
- * slewed: chrony does that by up to 8.3 % (maxslewrate, chrony.conf(5)).
- */
-
-static int64_t
-ngx_http_agntkey_barrier_margin(int64_t ms)
-{
-    return ms + ms / 8 + 10;
 }
 
 

@@ -22,5 +22,11 @@
  */
 int64_t ngx_http_agntkey_clock(void);
 
+/*
+ * How long to wait here, in ms, until so many ms have passed on another
+ * machine.
+ */
+int64_t ngx_http_agntkey_clock_margin(int64_t ms);
+
 
 #endif /* _NGX_HTTP_AGNTKEY_CLOCK_H_INCLUDED_ */
