@@ -151,7 +151,7 @@ ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
 
     cln = ngx_http_cleanup_add(r, 0);
     if (cln == NULL) {
-        ngx_http_agntkey_registry_cancel(call);
+        ngx_http_agntkey_call_cancel(call);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -177,7 +177,7 @@ ngx_http_agntkey_admin_cleanup(void *data)
     ngx_http_agntkey_admin_t  *a = data;
 
     if (a->call) {
-        ngx_http_agntkey_registry_cancel(a->call);
+        ngx_http_agntkey_call_cancel(a->call);
         a->call = NULL;
     }
 

@@ -516,8 +516,7 @@ ngx_http_agntkey_admin_new_handler(void *data, ngx_http_agntkey_redis_e rc,
 
     /* the last one tells; before it only a name was added to a list */
 
-    answer = ngx_http_agntkey_admin_trouble(a, rc,
-                                            n ? &replies[n - 1] : replies, 1);
+    answer = ngx_http_agntkey_admin_trouble(a, rc, &replies[n - 1], 1);
 
     if (answer == NGX_DECLINED) {
 

@@ -5,74 +5,20 @@
 
 
 #include "ngx_http_agntkey_registry.h"
-#include "ngx_http_agntkey_clock.h"
 #include "ngx_http_agntkey_token.h"
 
 
-/* of a change: commands, and words of one */
-#define NGX_HTTP_AGNTKEY_CHANGE_COMMANDS   2
-#define NGX_HTTP_AGNTKEY_CHANGE_WORDS      16
+#if (2 * NGX_HTTP_AGNTKEY_PAGE_MAX > NGX_HTTP_AGNTKEY_CALL_COMMANDS)
+#error a page has two commands for each workspace
+#endif
 
 
-/*
- * A change, which nobody may carry out after its time.  Redis is asked for the
- * time first; the words point to memory of whoever has not cancelled the call.
- */
-
-typedef struct {
-    ngx_str_t                          argv[NGX_HTTP_AGNTKEY_CHANGE_COMMANDS]
-                                           [NGX_HTTP_AGNTKEY_CHANGE_WORDS];
-    ngx_uint_t                         argc[NGX_HTTP_AGNTKEY_CHANGE_COMMANDS];
-    ngx_uint_t                         n;
-    u_char                             names[NGX_HTTP_AGNTKEY_CHANGE_COMMANDS]
-                                            [NGX_HTTP_AGNTKEY_RECORD_MAX];
-    int64_t                            until;      /* it is over then, ms */
-    ngx_uint_t                         again;      /* the second attempt */
-    ngx_event_t                        timer;
-} ngx_http_agntkey_call_change_t;
-
-
-struct ngx_http_agntkey_call_s {
-    ngx_http_agntkey_redis_t          *redis;
-    ngx_http_agntkey_call_handler_pt   handler;    /* NULL: cancelled */
-    void                              *data;
-
-    /* event ident must be after 3 pointers as in ngx_connection_t */
-    ngx_int_t                          ident;
-
-    ngx_http_agntkey_call_change_t    *change;     /* NULL: it changes nothing,
-                                                      or cannot come too late */
-    ngx_http_agntkey_redis_e           rc;
-    ngx_uint_t                         sent;
-    ngx_uint_t                         answered;
-    ngx_http_agntkey_reply_t          *replies[NGX_HTTP_AGNTKEY_CALL_COMMANDS];
-};
-
-
-static ngx_http_agntkey_call_t *ngx_http_agntkey_call_create(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_call_handler_pt handler,
-    void *data);
-static ngx_int_t ngx_http_agntkey_call_send(ngx_http_agntkey_call_t *call,
-    ngx_str_t *argv, ngx_uint_t argc);
-static ngx_http_agntkey_call_t *ngx_http_agntkey_call_one(
+static ngx_http_agntkey_call_t *ngx_http_agntkey_registry_read(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_call_handler_pt handler, void *data);
-static void ngx_http_agntkey_call_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static ngx_http_agntkey_call_t *ngx_http_agntkey_call_change(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_call_handler_pt handler,
-    void *data);
-static ngx_http_agntkey_call_t *ngx_http_agntkey_call_start(
-    ngx_http_agntkey_call_t *call);
-static ngx_int_t ngx_http_agntkey_call_ask_time(
-    ngx_http_agntkey_call_t *call);
-static void ngx_http_agntkey_call_time_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static int64_t ngx_http_agntkey_call_time(ngx_http_agntkey_reply_t *reply);
-static ngx_uint_t ngx_http_agntkey_call_late(ngx_http_agntkey_call_t *call);
-static void ngx_http_agntkey_call_timer_handler(ngx_event_t *ev);
-static void ngx_http_agntkey_call_deliver(ngx_http_agntkey_call_t *call);
-static void ngx_http_agntkey_call_free(ngx_http_agntkey_call_t *call);
+static ngx_http_agntkey_call_t *ngx_http_agntkey_registry_write(
+    ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_call_handler_pt handler, void *data);
 static void ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
     const char *kind, u_char *tag, ngx_str_t *workspace);
 
@@ -284,7 +230,7 @@ ngx_http_agntkey_registry_get(ngx_http_agntkey_redis_t *redis,
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     argv[5] = who->pin;
 
-    return ngx_http_agntkey_call_one(redis, argv, 6, handler, data);
+    return ngx_http_agntkey_registry_read(redis, argv, 6, handler, data);
 }
 
 
@@ -293,31 +239,30 @@ ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, ngx_http_agntkey_new_t *new,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    ngx_str_t                *argv;
+    u_char                    key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_str_t                 argv[15];
     ngx_http_agntkey_call_t  *call;
 
-    call = ngx_http_agntkey_call_change(redis, handler, data);
+    call = ngx_http_agntkey_call_create(redis, handler, data);
     if (call == NULL) {
         return NULL;
     }
 
     /* in another slot, so not in the script; a name too many harms nobody */
 
-    argv = call->change->argv[0];
-
     ngx_str_set(&argv[0], "ZADD");
     ngx_str_set(&argv[1], "agntkey:workspaces");
     ngx_str_set(&argv[2], "0");
     argv[3] = new->workspace;
 
-    call->change->argc[0] = 4;
-
-    argv = call->change->argv[1];
+    if (ngx_http_agntkey_call_keep(call, argv, 4) != NGX_OK) {
+        goto failed;
+    }
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_create;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_key(call->change->names[0], &argv[3], new->id);
+    ngx_http_agntkey_registry_key(key, &argv[3], new->id);
     argv[4].data = new->id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     ngx_str_null(&argv[5]);
@@ -330,11 +275,21 @@ ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
     argv[11] = new->scopes;
     argv[12] = new->expires_at;
     argv[13] = new->idempotency;
+    ngx_str_set(&argv[14], NGX_HTTP_AGNTKEY_CALL_DEADLINE);
 
-    call->change->argc[1] = 14;
-    call->change->n = 2;
+    if (ngx_http_agntkey_call_keep(call, argv, 15) != NGX_OK
+        || ngx_http_agntkey_call_write(call) != NGX_OK)
+    {
+        goto failed;
+    }
 
-    return ngx_http_agntkey_call_start(call);
+    return call;
+
+failed:
+
+    ngx_http_agntkey_call_cancel(call);
+
+    return NULL;
 }
 
 
@@ -343,21 +298,14 @@ ngx_http_agntkey_registry_change(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_change_t *change,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    ngx_str_t                *argv, *value[3];
-    ngx_uint_t                i;
-    ngx_http_agntkey_call_t  *call;
-
-    call = ngx_http_agntkey_call_change(redis, handler, data);
-    if (call == NULL) {
-        return NULL;
-    }
-
-    argv = call->change->argv[0];
+    u_char       key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_str_t    argv[15], *value[3];
+    ngx_uint_t   i;
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_change;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_key(call->change->names[0], &argv[3], id);
+    ngx_http_agntkey_registry_key(key, &argv[3], id);
     argv[4].data = id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     argv[5] = who->pin;
@@ -383,10 +331,7 @@ ngx_http_agntkey_registry_change(ngx_http_agntkey_redis_t *redis,
         argv[9 + 2 * i] = *value[i];
     }
 
-    call->change->argc[0] = 14;
-    call->change->n = 1;
-
-    return ngx_http_agntkey_call_start(call);
+    return ngx_http_agntkey_registry_write(redis, argv, 15, handler, data);
 }
 
 
@@ -408,7 +353,7 @@ ngx_http_agntkey_registry_revoke(ngx_http_agntkey_redis_t *redis,
     argv[6] = who->actor;
     argv[7] = who->from;
 
-    return ngx_http_agntkey_call_one(redis, argv, 8, handler, data);
+    return ngx_http_agntkey_registry_read(redis, argv, 8, handler, data);
 }
 
 
@@ -417,21 +362,15 @@ ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_new_t *new,
     ngx_str_t *overlap, ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    ngx_str_t                *argv;
-    ngx_http_agntkey_call_t  *call;
-
-    call = ngx_http_agntkey_call_change(redis, handler, data);
-    if (call == NULL) {
-        return NULL;
-    }
-
-    argv = call->change->argv[0];
+    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char     new_key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_str_t  argv[14];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_rotate;
     ngx_str_set(&argv[2], "2");
-    ngx_http_agntkey_registry_key(call->change->names[0], &argv[3], id);
-    ngx_http_agntkey_registry_key(call->change->names[1], &argv[4], new->id);
+    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    ngx_http_agntkey_registry_key(new_key, &argv[4], new->id);
     argv[5].data = id;
     argv[5].len = NGX_HTTP_AGNTKEY_ID_LEN;
     argv[6] = who->pin;
@@ -444,10 +383,7 @@ ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
     argv[11] = new->name;
     argv[12] = *overlap;
 
-    call->change->argc[0] = 13;
-    call->change->n = 1;
-
-    return ngx_http_agntkey_call_start(call);
+    return ngx_http_agntkey_registry_write(redis, argv, 14, handler, data);
 }
 
 
@@ -478,7 +414,7 @@ ngx_http_agntkey_registry_list(ngx_http_agntkey_redis_t *redis,
     argv[10] = page->after;
     argv[11] = page->after_at;
 
-    return ngx_http_agntkey_call_one(redis, argv, 12, handler, data);
+    return ngx_http_agntkey_registry_read(redis, argv, 12, handler, data);
 }
 
 
@@ -499,7 +435,7 @@ ngx_http_agntkey_registry_workspaces(ngx_http_agntkey_redis_t *redis,
     argv[6].len = ngx_sprintf(count, "%d", NGX_HTTP_AGNTKEY_PAGE_MAX + 1)
                   - count;
 
-    return ngx_http_agntkey_call_one(redis, argv, 7, handler, data);
+    return ngx_http_agntkey_registry_read(redis, argv, 7, handler, data);
 }
 
 
@@ -548,12 +484,9 @@ ngx_http_agntkey_registry_workspace_states(ngx_http_agntkey_redis_t *redis,
 
 failed:
 
-    if (call->sent) {
-        ngx_http_agntkey_registry_cancel(call);
+    /* what is under way will find nobody */
 
-    } else {
-        ngx_http_agntkey_call_free(call);
-    }
+    ngx_http_agntkey_call_cancel(call);
 
     return NULL;
 }
@@ -564,28 +497,18 @@ ngx_http_agntkey_registry_workspace_set(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_who_t *who, ngx_str_t *name, ngx_uint_t active,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    u_char                   *tag;
-    ngx_str_t                *argv;
-    ngx_http_agntkey_call_t  *call;
-
-    call = ngx_http_agntkey_call_change(redis, handler, data);
-    if (call == NULL) {
-        return NULL;
-    }
-
-    argv = call->change->argv[0];
-    tag = call->change->names[1];
+    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char     tag[NGX_HTTP_AGNTKEY_TAG_LEN];
+    ngx_str_t  argv[11];
 
     if (ngx_http_agntkey_token_tag(name, tag) != NGX_OK) {
-        ngx_http_agntkey_call_free(call);
         return NULL;
     }
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_workspace;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_tagged(call->change->names[0], &argv[3],
-                                     "workspace", tag, name);
+    ngx_http_agntkey_registry_tagged(key, &argv[3], "workspace", tag, name);
     argv[4].data = tag;
     argv[4].len = NGX_HTTP_AGNTKEY_TAG_LEN;
     argv[5] = who->pin;
@@ -595,78 +518,14 @@ ngx_http_agntkey_registry_workspace_set(ngx_http_agntkey_redis_t *redis,
     argv[9].data = (u_char *) (active ? "1" : "0");
     argv[9].len = 1;
 
-    call->change->argc[0] = 10;
-    call->change->n = 1;
-
-    return ngx_http_agntkey_call_start(call);
-}
-
-
-void
-ngx_http_agntkey_registry_cancel(ngx_http_agntkey_call_t *call)
-{
-    call->handler = NULL;
+    return ngx_http_agntkey_registry_write(redis, argv, 11, handler, data);
 }
 
 
 static ngx_http_agntkey_call_t *
-ngx_http_agntkey_call_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_registry_read(ngx_http_agntkey_redis_t *redis,
+    ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_call_handler_pt handler, void *data)
-{
-    ngx_http_agntkey_call_t  *call;
-
-    call = ngx_calloc(sizeof(ngx_http_agntkey_call_t), ngx_cycle->log);
-    if (call == NULL) {
-        return NULL;
-    }
-
-    call->redis = redis;
-    call->handler = handler;
-    call->data = data;
-    call->ident = -1;
-
-    return call;
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_call_send(ngx_http_agntkey_call_t *call, ngx_str_t *argv,
-    ngx_uint_t argc)
-{
-    ngx_int_t   rc;
-    ngx_str_t   bytes;
-    ngx_uint_t  i;
-
-    /* hiredis copies from each, even when there is nothing to copy */
-
-    for (i = 0; i < argc; i++) {
-        if (argv[i].data == NULL) {
-            ngx_str_set(&argv[i], "");
-        }
-    }
-
-    if (call->sent == NGX_HTTP_AGNTKEY_CALL_COMMANDS
-        || ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_http_agntkey_redis_send(call->redis, &bytes,
-                                     ngx_http_agntkey_call_handler, call);
-
-    ngx_http_agntkey_resp_format_free(&bytes);
-
-    if (rc == NGX_OK) {
-        call->sent++;
-    }
-
-    return rc;
-}
-
-
-static ngx_http_agntkey_call_t *
-ngx_http_agntkey_call_one(ngx_http_agntkey_redis_t *redis, ngx_str_t *argv,
-    ngx_uint_t argc, ngx_http_agntkey_call_handler_pt handler, void *data)
 {
     ngx_http_agntkey_call_t  *call;
 
@@ -676,7 +535,7 @@ ngx_http_agntkey_call_one(ngx_http_agntkey_redis_t *redis, ngx_str_t *argv,
     }
 
     if (ngx_http_agntkey_call_send(call, argv, argc) != NGX_OK) {
-        ngx_http_agntkey_call_free(call);
+        ngx_http_agntkey_call_cancel(call);
         return NULL;
     }
 
@@ -684,322 +543,30 @@ ngx_http_agntkey_call_one(ngx_http_agntkey_redis_t *redis, ngx_str_t *argv,
 }
 
 
+/* The last argument is for the deadline. */
+
 static ngx_http_agntkey_call_t *
-ngx_http_agntkey_call_change(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_registry_write(ngx_http_agntkey_redis_t *redis,
+    ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
-    ngx_http_agntkey_call_t         *call;
-    ngx_http_agntkey_call_change_t  *change;
+    ngx_http_agntkey_call_t  *call;
 
     call = ngx_http_agntkey_call_create(redis, handler, data);
     if (call == NULL) {
         return NULL;
     }
 
-    change = ngx_calloc(sizeof(ngx_http_agntkey_call_change_t),
-                        ngx_cycle->log);
-    if (change == NULL) {
-        ngx_http_agntkey_call_free(call);
-        return NULL;
-    }
+    ngx_str_set(&argv[argc - 1], NGX_HTTP_AGNTKEY_CALL_DEADLINE);
 
-    change->timer.handler = ngx_http_agntkey_call_timer_handler;
-    change->timer.data = call;
-    change->timer.log = ngx_cycle->log;
-
-    call->change = change;
-
-    return call;
-}
-
-
-/* Begins a change; returns the call, or NULL when nothing was sent. */
-
-static ngx_http_agntkey_call_t *
-ngx_http_agntkey_call_start(ngx_http_agntkey_call_t *call)
-{
-    if (ngx_http_agntkey_call_ask_time(call) != NGX_OK) {
-        ngx_http_agntkey_call_free(call);
+    if (ngx_http_agntkey_call_keep(call, argv, argc) != NGX_OK
+        || ngx_http_agntkey_call_write(call) != NGX_OK)
+    {
+        ngx_http_agntkey_call_cancel(call);
         return NULL;
     }
 
     return call;
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_call_ask_time(ngx_http_agntkey_call_t *call)
-{
-    ngx_int_t  rc;
-    ngx_str_t  argv[1], bytes;
-
-    ngx_str_set(&argv[0], "TIME");
-
-    if (ngx_http_agntkey_resp_format(argv, 1, &bytes) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_http_agntkey_redis_send(call->redis, &bytes,
-                                     ngx_http_agntkey_call_time_handler, call);
-
-    ngx_http_agntkey_resp_format_free(&bytes);
-
-    return rc;
-}
-
-
-/*
- * The change goes out now, and is not carried out later than a command may
- * take: Redis read its clock before this moment, and counts from there.
- */
-
-static void
-ngx_http_agntkey_call_time_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
-{
-    u_char                           deadline[NGX_INT64_LEN];
-    int64_t                          now;
-    ngx_msec_t                       timeout;
-    ngx_str_t                       *last;
-    ngx_uint_t                       i;
-    ngx_http_agntkey_call_t         *call = data;
-    ngx_http_agntkey_call_change_t  *change;
-
-    change = call->change;
-
-    if (call->handler == NULL) {
-        ngx_http_agntkey_resp_free(reply);
-        ngx_http_agntkey_call_free(call);
-        return;
-    }
-
-    now = (rc == NGX_HTTP_AGNTKEY_REDIS_OK) ? ngx_http_agntkey_call_time(reply)
-                                            : -1;
-
-    if (now == -1) {
-
-        /* an error reply says why; otherwise nothing has left */
-
-        if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
-            && reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR)
-        {
-            call->replies[call->answered++] = reply;
-
-        } else {
-            ngx_http_agntkey_resp_free(reply);
-            call->rc = NGX_HTTP_AGNTKEY_REDIS_UNSENT;
-        }
-
-        ngx_http_agntkey_call_deliver(call);
-        return;
-    }
-
-    ngx_http_agntkey_resp_free(reply);
-
-    timeout = ngx_http_agntkey_redis_timeout(call->redis);
-
-    /* clocks that are slewed, and rounding, as for leases */
-
-    change->until = ngx_http_agntkey_clock()
-                    + (int64_t) (timeout + timeout / 8 + 10);
-
-    for (i = 0; i < change->n; i++) {
-
-        if (i + 1 == change->n) {
-            last = &change->argv[i][change->argc[i]];
-            last->data = deadline;
-            last->len = ngx_sprintf(deadline, "%L", now + (int64_t) timeout)
-                        - deadline;
-        }
-
-        if (ngx_http_agntkey_call_send(call, change->argv[i],
-                                       change->argc[i] + (i + 1 == change->n))
-            != NGX_OK)
-        {
-            break;
-        }
-    }
-
-    if (call->sent == change->n) {
-        return;
-    }
-
-    if (call->sent == 0) {
-        call->rc = NGX_HTTP_AGNTKEY_REDIS_UNSENT;
-        ngx_http_agntkey_call_deliver(call);
-    }
-
-    /* what was sent is no change yet, and its reply ends the call */
-
-    change->n = 0;
-}
-
-
-/* ms since 1970, or -1 (redis.io/docs/latest/commands/time) */
-
-static int64_t
-ngx_http_agntkey_call_time(ngx_http_agntkey_reply_t *reply)
-{
-    off_t                       s, us;
-    ngx_http_agntkey_reply_t  **elts;
-
-    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 2) {
-        return -1;
-    }
-
-    elts = reply->elts;
-
-    if (elts[0]->type != NGX_HTTP_AGNTKEY_RESP_STRING
-        || elts[1]->type != NGX_HTTP_AGNTKEY_RESP_STRING
-        || elts[0]->str.len > 12 || elts[1]->str.len > 6)
-    {
-        return -1;
-    }
-
-    s = ngx_atoof(elts[0]->str.data, elts[0]->str.len);
-    us = ngx_atoof(elts[1]->str.data, elts[1]->str.len);
-
-    if (s == NGX_ERROR || us == NGX_ERROR) {
-        return -1;
-    }
-
-    return (int64_t) s * 1000 + us / 1000;
-}
-
-
-static void
-ngx_http_agntkey_call_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
-{
-    int64_t                   left;
-    ngx_http_agntkey_call_t  *call = data;
-
-    call->replies[call->answered++] = reply;
-
-    if (rc > call->rc) {
-        call->rc = rc;
-    }
-
-    if (call->answered < call->sent) {
-        return;
-    }
-
-    if (call->change && call->handler) {
-
-        if (call->change->n == 0) {
-
-            /* not all of it has left */
-
-            call->rc = NGX_HTTP_AGNTKEY_REDIS_UNSENT;
-
-        } else if (ngx_http_agntkey_call_late(call)) {
-            return;
-        }
-
-        /*
-         * What was written to a connection that is lost may be carried out
-         * until its time is over.  Nobody is answered before that.
-         */
-
-        left = call->change->until - ngx_http_agntkey_clock();
-
-        if (left > 0 && (call->rc == NGX_HTTP_AGNTKEY_REDIS_LOST
-                         || call->rc == NGX_HTTP_AGNTKEY_REDIS_TIMEOUT))
-        {
-            ngx_add_timer(&call->change->timer, (ngx_msec_t) left);
-            return;
-        }
-    }
-
-    ngx_http_agntkey_call_deliver(call);
-}
-
-
-/*
- * Redis has refused it as too late: nothing was changed.  Returns 1 when it is
- * on its way once more; otherwise 0, and the call has failed.
- */
-
-static ngx_uint_t
-ngx_http_agntkey_call_late(ngx_http_agntkey_call_t *call)
-{
-    ngx_str_t                 *what;
-    ngx_uint_t                 i;
-    ngx_http_agntkey_reply_t  *reply;
-
-    reply = call->replies[call->answered - 1];
-
-    if (call->rc != NGX_HTTP_AGNTKEY_REDIS_OK
-        || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 1
-        || reply->elts[0]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
-    {
-        return 0;
-    }
-
-    what = &reply->elts[0]->str;
-
-    if (what->len != 4 || ngx_memcmp(what->data, "late", 4) != 0) {
-        return 0;
-    }
-
-    for (i = 0; i < call->answered; i++) {
-        ngx_http_agntkey_resp_free(call->replies[i]);
-    }
-
-    call->answered = 0;
-    call->sent = 0;
-
-    if (!call->change->again) {
-        call->change->again = 1;
-
-        if (ngx_http_agntkey_call_ask_time(call) == NGX_OK) {
-            return 1;
-        }
-    }
-
-    call->rc = NGX_HTTP_AGNTKEY_REDIS_UNSENT;
-
-    return 0;
-}
-
-
-static void
-ngx_http_agntkey_call_timer_handler(ngx_event_t *ev)
-{
-    ngx_http_agntkey_call_deliver(ev->data);
-}
-
-
-static void
-ngx_http_agntkey_call_deliver(ngx_http_agntkey_call_t *call)
-{
-    if (call->handler) {
-        call->handler(call->data, call->rc, call->replies, call->answered);
-    }
-
-    ngx_http_agntkey_call_free(call);
-}
-
-
-static void
-ngx_http_agntkey_call_free(ngx_http_agntkey_call_t *call)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < call->answered; i++) {
-        ngx_http_agntkey_resp_free(call->replies[i]);
-    }
-
-    if (call->change) {
-
-        if (call->change->timer.timer_set) {
-            ngx_del_timer(&call->change->timer);
-        }
-
-        ngx_free(call->change);
-    }
-
-    ngx_free(call);
 }
 
 

@@ -15,15 +15,12 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_agntkey_call.h"
 #include "ngx_http_agntkey_record.h"
-#include "ngx_http_agntkey_redis.h"
 
 
 /* keys or workspaces on one page */
 #define NGX_HTTP_AGNTKEY_PAGE_MAX        100
-
-/* the most commands of one call: two for each workspace of a page */
-#define NGX_HTTP_AGNTKEY_CALL_COMMANDS   (2 * NGX_HTTP_AGNTKEY_PAGE_MAX)
 
 /* of the name of a record or of another key of a workspace, bytes */
 #define NGX_HTTP_AGNTKEY_RECORD_MAX      128
@@ -74,31 +71,20 @@ typedef struct {
 } ngx_http_agntkey_page_t;
 
 
-typedef struct ngx_http_agntkey_call_s  ngx_http_agntkey_call_t;
-
 /*
- * Called once when all commands of a call have been answered, never from
- * inside the function that made the call.  rc is the worst that befell one of
- * them; with NGX_HTTP_AGNTKEY_REDIS_OK there are n replies, in order, which
- * live until the handler returns.  Error replies are among them.
- */
-typedef void (*ngx_http_agntkey_call_handler_pt)(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
-    ngx_uint_t n);
-
-
-/*
- * Each of the following sends its commands in one trip and returns the call,
- * valid until its handler has been called, or NULL when nothing was sent.
- * What the replies are, for a reply that is no error:
+ * Each of the following sends its commands in one trip, or in two where it
+ * writes and is no revocation, and returns the call, valid until its handler
+ * has been called, or NULL when nothing was sent.  What the replies are, for a
+ * reply that is no error:
  *
  *     get, change, revoke   nil: no such key; else a row, which is an array
  *                           of NGX_HTTP_AGNTKEY_ROW: the fields of the
  *                           record and the last use in ms
  *     create                (workspaces' name) and an array: "ok" and a row,
  *                           "repeat" and the first one's id, or "taken"
- *     rotate                nil, or an array: "ok" and the new row,
- *                           "revoked", "expired" or "taken"
+ *     rotate                nil, or an array: "ok", the new row and the end of
+ *                           the old key in ms; "revoked", "expired" or
+ *                           "taken"
  *     list                  an array: id and created_at to go on after, or
  *                           two empty strings; then an array of ids and rows
  *                           by turns
@@ -154,9 +140,6 @@ ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspace_set(
 void ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id);
 ngx_int_t ngx_http_agntkey_registry_workspace(u_char *buf, ngx_str_t *name,
     ngx_str_t *workspace);
-
-/* Whoever asked has gone; the handler will not be called. */
-void ngx_http_agntkey_registry_cancel(ngx_http_agntkey_call_t *call);
 
 
 #endif /* _NGX_HTTP_AGNTKEY_REGISTRY_H_INCLUDED_ */

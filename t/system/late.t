@@ -97,7 +97,7 @@ sub state_of {
         my @command = heard(qr/^EVAL local F=/);
 
         ok(@command > 4, "$title: as one script") or diag(explain(\@command));
-        like($command[-1], qr/^\d{13}$/, "$title: that ends with a time");
+        like($command[-1], qr/^\d{15}$/, "$title: that ends with a time");
         cmp_ok($command[-1], '<=', 1000 * time + 300,
                "$title: as long as a command may take");
         is(api(@$second)->{code}, 200, "$title: something else is called");
