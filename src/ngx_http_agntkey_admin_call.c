@@ -232,6 +232,7 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
     ngx_http_agntkey_receipt_t *receipt)
 {
     int64_t                    took;
+    ngx_str_t                  id;
     ngx_http_request_t        *r;
     ngx_http_agntkey_json_t   *object;
     ngx_http_agntkey_admin_t  *a = data;
@@ -248,6 +249,9 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
     if (rc != NGX_OK) {
         ngx_http_agntkey_json_drop(object);
 
+        id.data = a->new.id;
+        id.len = NGX_HTTP_AGNTKEY_ID_LEN;
+
         rc = ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                  "store_unknown",
                                  a->show
@@ -257,7 +261,8 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
                                    "another key."
                                  : "It was written, but it is not known "
                                    "whether all workers know. Repeat the "
-                                   "call.", NULL);
+                                   "call.",
+                                 a->show ? &id : NULL);
         ngx_http_agntkey_admin_done(a, rc);
         return;
     }

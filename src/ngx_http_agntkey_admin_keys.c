@@ -304,10 +304,16 @@ ngx_int_t
 ngx_http_agntkey_admin_rotate(ngx_http_agntkey_admin_t *a)
 {
     int64_t    overlap;
+    ngx_int_t  rc;
     ngx_str_t  text;
 
     if (!ngx_http_agntkey_admin_is_id(&a->segment)) {
         return ngx_http_agntkey_admin_not_found(a);
+    }
+
+    rc = ngx_http_agntkey_admin_idempotency(a);
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
     overlap = (a->body.present & NGX_HTTP_AGNTKEY_MEMBER_OVERLAP)

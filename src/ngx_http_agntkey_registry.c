@@ -135,12 +135,18 @@ static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
     "return row(KEYS[1],id)"
 );
 
-/* The old one expires when the overlap ends, and never later than before. */
+/*
+ * The old one expires when the overlap ends, and never later than before.  A
+ * repetition may find it expired, so it is told from that first.
+ */
 
 static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
     NGX_HTTP_AGNTKEY_LUA_CHANGE
     "local r=row(KEYS[1],id) if not r then return false end "
     "local new=ARGV[5] local t=now() "
+    "local i='agntkey:idempotency:'..tag..r[3]..':'..ARGV[9] "
+    "if ARGV[9]~='' then local first=call('GET',i) "
+    "if first then return {'repeat',first} end end "
     "if r[2]~='1' then return {'revoked'} end "
     "if r[7] and (tonumber(r[7]) or 0)<=tonumber(t) then "
     "return {'expired'} end "
@@ -150,6 +156,7 @@ static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
     "audit(r[3],'action','rotated','id',id,'new',new,'at',t) "
     "local e=tonumber(t)+tonumber(ARGV[8]) "
     "if r[7] and tonumber(r[7])<e then e=tonumber(r[7]) end "
+    "if ARGV[9]~='' then call('SET',i,new,'EX','86400') end "
     "call('HSET',KEYS[1],'expires_at',string.format('%.0f',e)) "
     "local key={'digest',ARGV[6],'active','1','workspace',r[3],"
     "'name',name,'scopes',r[5] or '','created_at',t} "
@@ -364,7 +371,7 @@ ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char     new_key[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_str_t  argv[14];
+    ngx_str_t  argv[15];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_rotate;
@@ -382,8 +389,9 @@ ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
     argv[10].len = 64;
     argv[11] = new->name;
     argv[12] = *overlap;
+    argv[13] = new->idempotency;
 
-    return ngx_http_agntkey_registry_write(redis, argv, 14, handler, data);
+    return ngx_http_agntkey_registry_write(redis, argv, 15, handler, data);
 }
 
 

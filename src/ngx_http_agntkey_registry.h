@@ -83,8 +83,8 @@ typedef struct {
  *     create                (workspaces' name) and an array: "ok" and a row,
  *                           "repeat" and the first one's id, or "taken"
  *     rotate                nil, or an array: "ok", the new row and the end of
- *                           the old key in ms; "revoked", "expired" or
- *                           "taken"
+ *                           the old key in ms; "repeat" and the first one's
+ *                           id; "revoked", "expired" or "taken"
  *     list                  an array: id and created_at to go on after, or
  *                           two empty strings; then an array of ids and rows
  *                           by turns

@@ -1018,15 +1018,35 @@ sub idempotency {
                'a refused attempt');
     is(once('late')->{code}, 201, 'may be corrected');
 
-    # Elsewhere it means nothing.
+    # A rotation makes a key as well, even if the old one is over by then.
     my $key = once('else')->{json};
+    my $turn = sub {
+        return api("POST keys/$_[0]/rotate", '{"overlap_seconds":0}',
+                   headers => [$json, "Idempotency-Key: $_[1]"]);
+    };
 
-    for (1, 2) {
-        my $res = api("POST keys/$key->{id}/rotate", undef,
-                      headers => ['Idempotency-Key: else']);
-        is($res->{code}, 201, 'a rotation does not know it');
+    $first = $turn->($key->{id}, 'turn');
+    is($first->{code}, 201, 'a rotation') or diag($first->{raw});
+    $records = records();
+
+    for my $again ($turn->($key->{id}, 'turn'),
+                   $turn->($first->{json}{id}, 'turn'), once('turn'))
+    {
+        problem_is($again, '409 idempotency_conflict', undef,
+                   'a rotation again');
+        is($again->{json}{id}, $first->{json}{id},
+           'a rotation again - names the new one');
     }
 
+    problem_is($turn->($first->{json}{id}, 'else'),
+               '409 idempotency_conflict', undef, 'a value of a create');
+    problem_is($turn->($key->{id}, 'other'), '409 key_expired', undef,
+               'another value');
+    is(records(), $records, 'nothing of it changes anything');
+    is($turn->($first->{json}{id}, 'other')->{code}, 201,
+       'a value that was refused may be used');
+
+    # Elsewhere it means nothing.
     is(api('PUT workspaces/acme', '{"status":"active"}',
            headers => [$json, 'Idempotency-Key: ' . 'x' x 300])->{code},
        200, 'nor do others');
@@ -1043,8 +1063,14 @@ sub bad_idempotency {
                'a byte 0xff' => "\xff");
 
     unasked('bad ones', sub {
-        problem_is(once($bad{$_}), '400 invalid_idempotency_key', undef,
-                   "Idempotency-Key: $_") for sort keys %bad;
+        for my $name (sort keys %bad) {
+            problem_is(once($bad{$name}), '400 invalid_idempotency_key',
+                       undef, "Idempotency-Key: $name");
+            problem_is(api('POST keys/000000000000/rotate', undef, headers =>
+                           ["Idempotency-Key: $bad{$name}"]),
+                       '400 invalid_idempotency_key', undef,
+                       "rotate, Idempotency-Key: $name");
+        }
     });
 }
 

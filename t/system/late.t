@@ -325,5 +325,38 @@ sub state_of {
     }
 }
 
+
+# A new key that nobody will see is named.
+
+{
+    my $string = sub { '$' . length($_[0]) . "\r\n$_[0]\r\n" };
+    my $row = "*9\r\n" . join '', map { defined ? $string->($_) : "\$-1\r\n" }
+              '0' x 64, 1, 'acme', 'one', '', '1700000000000', undef, undef,
+              undef;
+    my $end = 1000 * time;
+
+    fake_redis(keys => ['one'], rules => [
+        { match => qr/^EVAL local F=/,
+          do => "*3\r\n" . $string->('ok') . $row . $string->($end) },
+        { match => qr/^HMGET \S+ active scopes expires_at$/,
+          do => "*3\r\n" . $string->(1) . $string->('') . "\$-1\r\n" },
+    ]);
+
+    my $nginx = Agntkey::Nginx->new(cached(
+        redis => "redis://127.0.0.1:$ENV{TEST_NGINX_FAKE_PORT}",
+        cache => 'off'))->start;
+    my $old = key_id(key_for('one'));
+    my $res = api("POST keys/$old/rotate", { overlap_seconds => 0 });
+    my ($command) = fake_commands(qr/^EVAL local\\x20F=.*$old/);
+    my ($tag, $random) = $command =~ /\{(....)\}(\w{8}) $old/;
+
+    is($res->{json}{code}, 'store_unknown', 'rotate, the end is gone: unknown')
+        or diag($res->{raw});
+    is($res->{json}{id}, "$tag$random",
+       'rotate, the end is gone: which key is new');
+    ok(!exists $res->{json}{key}, 'rotate, the end is gone: and not shown');
+    ok(defined $nginx->quit, 'quit');
+}
+
 logs_clean();
 done_testing();

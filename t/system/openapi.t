@@ -282,6 +282,14 @@ call('POST /keys/{id}/rotate', 'rotated', is => 201, %$_)
         { path => "keys/$id/rotate", body => {} },
         { path => "keys/$id/rotate",
           body => { overlap_seconds => 7776000, name => 'Report' } };
+call('POST /keys/{id}/rotate', 'an Idempotency-Key', is => 201,
+     path => "keys/$id/rotate", headers => ['Idempotency-Key: turn']);
+call('POST /keys/{id}/rotate', 'an Idempotency-Key again',
+     is => '409 idempotency_conflict', path => "keys/$id/rotate",
+     headers => ['Idempotency-Key: turn']);
+call('POST /keys/{id}/rotate', 'an Idempotency-Key that is none',
+     is => '400 invalid_idempotency_key', path => "keys/$id/rotate",
+     headers => ['Idempotency-Key: a b']);
 call('POST /keys/{id}/rotate', 'a bad value', is => '400 invalid_member',
      path => "keys/$id/rotate", body => $_)
     for { overlap_seconds => 7776001 }, { overlap_seconds => -1 },
