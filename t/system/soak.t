@@ -37,6 +37,8 @@ seed_key("good-$_") for 0 .. 19;
 seed_key('revoked', active => undef, revoked_at => 1);
 
 my $streams = free_port();
+my ($listen, $http2) = Agntkey::Nginx::version() >= 1.025001
+                       ? ('', 'http2 on;') : ('http2', '');
 
 my $nginx = Agntkey::Nginx->new(
     workers => 2, connections => 1024, listen => 'reuseport',
@@ -44,7 +46,8 @@ my $nginx = Agntkey::Nginx->new(
     http => "agntkey_redis redis://127.0.0.1:$ENV{TEST_NGINX_REDIS_PORT};"
             . 'agntkey_cache entries=100 lease=1s; access_log off;',
     server => <<"_EOC_",
-listen 127.0.0.1:$streams http2 reuseport;
+listen 127.0.0.1:$streams $listen reuseport;
+$http2
 add_header X-Pid \$pid always;
 location /t { agntkey on; empty_gif; }
 location /open { empty_gif; }

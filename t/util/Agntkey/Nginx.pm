@@ -57,6 +57,12 @@ sub log_wait {
 sub write_config {
     my ($self) = @_;
     my $root = $self->{root};
+    my $listen = $self->{listen};
+    my $http2 = '';
+
+    # From 1.25.1 on, a parameter of "listen" is a warning.
+    $http2 = 'http2 on;'
+        if version() >= 1.025001 && $listen =~ s/\bhttp2\b//;
 
     my $modules = join "\n", map { "load_module $_;" }
                              split ' ', $ENV{TEST_NGINX_LOAD_MODULES} // '';
@@ -90,7 +96,8 @@ http {
     $self->{http}
 
     server {
-        listen 127.0.0.1:$self->{port} $self->{listen};
+        listen 127.0.0.1:$self->{port} $listen;
+        $http2
         $self->{server}
     }
 }
@@ -100,6 +107,22 @@ _EOC_
 
 
 sub binary { return $ENV{TEST_NGINX_BINARY} || 'nginx' }
+
+
+# 1.022001 for 1.22.1
+
+my $version;
+
+sub version {
+    return $version //= do {
+        my $binary = binary();
+        my $said = `$binary -v 2>&1` // '';
+        my ($major, $minor, $patch) = $said =~ m{nginx/(\d+)\.(\d+)\.(\d+)}
+            or die "nginx -v: $said\n";
+
+        $major + $minor / 1000 + $patch / 1000000;
+    };
+}
 
 
 # Returns once it answers.
