@@ -381,6 +381,18 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
 
     lookups = lookup->lookups;
 
+    if (reply->large) {
+
+        if (!ngx_http_agntkey_lookup_muted(&lookups->record)) {
+            ngx_log_error(NGX_LOG_ERR, lookups->log, 0,
+                          "agntkey: the record of key \"%*s\" in Redis "
+                          "is too large",
+                          (size_t) NGX_HTTP_AGNTKEY_ID_LEN, lookup->id);
+        }
+
+        return NGX_ABORT;
+    }
+
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
         || reply->nelts != NGX_HTTP_AGNTKEY_FIELDS)
     {
@@ -437,7 +449,7 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
 static ngx_int_t
 ngx_http_agntkey_lookup_odd(ngx_http_agntkey_reply_t *reply)
 {
-    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ERROR) {
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ERROR || reply->large) {
         return NGX_ABORT;
     }
 

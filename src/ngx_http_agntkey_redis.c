@@ -551,7 +551,10 @@ ngx_http_agntkey_redis_connected(ngx_http_agntkey_peer_t *peer, ngx_int_t rc)
         return;
     }
 
-    redis->resp = ngx_http_agntkey_resp_create();
+    /* a stream must not go on as long as there is a message it cannot read */
+
+    redis->resp = ngx_http_agntkey_resp_create(
+                          redis->message ? 0 : NGX_HTTP_AGNTKEY_RESP_SKIP);
     if (redis->resp == NULL) {
         ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_UNSENT,
                                     "no memory", 0);

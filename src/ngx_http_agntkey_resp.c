@@ -14,6 +14,13 @@
 /* "$", a length and two line ends around a string */
 #define NGX_HTTP_AGNTKEY_RESP_FRAME  32
 
+/* the least bytes that an element takes */
+#define NGX_HTTP_AGNTKEY_RESP_LEAST  4
+
+/* a status or an error that is longer is given up, and never dropped */
+#define NGX_HTTP_AGNTKEY_RESP_LINE                                            \
+    (NGX_HTTP_AGNTKEY_RESP_BYTES + NGX_HTTP_AGNTKEY_RESP_FRAME)
+
 /* no longer is what names a script, or a line of it, in an error */
 #define NGX_HTTP_AGNTKEY_RESP_PLACE  64
 
@@ -31,10 +38,31 @@ struct ngx_http_agntkey_resp_s {
     size_t         bytes;
     ngx_uint_t     elements;
 
+    /*
+     * large: it is beyond the bounds, and nothing more of it is kept
+     * dropped: bytes of it that were not kept, and the most there may be
+     * left: of a string that is not even handed to hiredis, and of its end
+     * nil: which hiredis is given in place of that string
+     */
+    size_t         dropped;
+    size_t         skip;
+    size_t         left;
+
     char          *error;
+
+    unsigned       large:1;
+    unsigned       nil:1;
 };
 
 
+static ngx_int_t ngx_http_agntkey_resp_whole(ngx_http_agntkey_resp_t *resp,
+    ngx_http_agntkey_reply_t *got, ngx_http_agntkey_reply_t **reply);
+static ngx_uint_t ngx_http_agntkey_resp_passes_by(
+    ngx_http_agntkey_resp_t *resp);
+static size_t ngx_http_agntkey_resp_pass_by(ngx_http_agntkey_resp_t *resp,
+    u_char *buf, size_t len);
+static ngx_int_t ngx_http_agntkey_resp_drop(ngx_http_agntkey_resp_t *resp,
+    size_t len);
 static ngx_http_agntkey_reply_t *ngx_http_agntkey_resp_create_reply(
     const redisReadTask *task, ngx_http_agntkey_resp_e type, size_t extra);
 static void *ngx_http_agntkey_resp_create_string(const redisReadTask *task,
@@ -56,6 +84,11 @@ static void *ngx_http_agntkey_resp_create_bool(const redisReadTask *task,
 #endif
 
 
+/* stands for all that is not kept; never written to, never freed */
+
+static ngx_http_agntkey_reply_t  ngx_http_agntkey_resp_nothing;
+
+
 static redisReplyObjectFunctions  ngx_http_agntkey_resp_functions = {
     .createString = ngx_http_agntkey_resp_create_string,
     .createArray = ngx_http_agntkey_resp_create_array,
@@ -70,7 +103,7 @@ static redisReplyObjectFunctions  ngx_http_agntkey_resp_functions = {
 
 
 ngx_http_agntkey_resp_t *
-ngx_http_agntkey_resp_create(void)
+ngx_http_agntkey_resp_create(size_t skip)
 {
     ngx_http_agntkey_resp_t  *resp;
 
@@ -87,6 +120,7 @@ ngx_http_agntkey_resp_create(void)
     }
 
     resp->reader->privdata = resp;
+    resp->skip = skip;
 
     return resp;
 }
@@ -106,8 +140,26 @@ ngx_int_t
 ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp, u_char *buf,
     size_t len)
 {
+    size_t  n;
+
     if (resp->error) {
         return NGX_ERROR;
+    }
+
+    if (resp->left) {
+        n = ngx_http_agntkey_resp_pass_by(resp, buf, len);
+
+        if (resp->left || resp->error) {
+            return NGX_OK;
+        }
+
+        if (redisReaderFeed(resp->reader, "-1" CRLF, 4) != REDIS_OK) {
+            return NGX_ERROR;
+        }
+
+        resp->nil = 1;
+        buf += n;
+        len -= n;
     }
 
     if (redisReaderFeed(resp->reader, (char *) buf, len) != REDIS_OK) {
@@ -131,27 +183,173 @@ ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
         return NGX_ERROR;
     }
 
+    if (resp->left) {
+        return NGX_AGAIN;
+    }
+
     if (redisReaderGetReply(reader, &p) != REDIS_OK) {
         return NGX_ERROR;
     }
 
     if (p) {
-        resp->bytes = 0;
-        resp->elements = 0;
-        *reply = p;
-        return NGX_OK;
+        return ngx_http_agntkey_resp_whole(resp, p, reply);
     }
 
     /* one string that never ends is not seen by the functions below */
 
-    if (reader->len - reader->pos
-        > NGX_HTTP_AGNTKEY_RESP_BYTES + NGX_HTTP_AGNTKEY_RESP_FRAME)
-    {
+    if (ngx_http_agntkey_resp_passes_by(resp)) {
+        return resp->error ? NGX_ERROR : NGX_AGAIN;
+    }
+
+    if (reader->len - reader->pos > NGX_HTTP_AGNTKEY_RESP_LINE) {
         resp->error = "reply too long";
         return NGX_ERROR;
     }
 
     return NGX_AGAIN;
+}
+
+
+/* The next reply begins with nothing of this one. */
+
+static ngx_int_t
+ngx_http_agntkey_resp_whole(ngx_http_agntkey_resp_t *resp,
+    ngx_http_agntkey_reply_t *got, ngx_http_agntkey_reply_t **reply)
+{
+    ngx_uint_t  large;
+
+    static u_char  text[] = "reply too large";
+
+    large = resp->large;
+
+    resp->bytes = 0;
+    resp->elements = 0;
+    resp->dropped = 0;
+    resp->large = 0;
+
+    if (large) {
+        ngx_http_agntkey_resp_free(got);
+
+        got = calloc(1, sizeof(ngx_http_agntkey_reply_t));
+        if (got == NULL) {
+            resp->error = "no memory for a reply";
+            return NGX_ERROR;
+        }
+
+        got->type = NGX_HTTP_AGNTKEY_RESP_ERROR;
+        got->str.data = text;
+        got->str.len = sizeof(text) - 1;
+        got->large = 1;
+    }
+
+    *reply = got;
+
+    return NGX_OK;
+}
+
+
+/*
+ * hiredis gathers a string until it is whole, however long it is going to be.
+ * Of all that it has read and cannot go on with, only such a string begins
+ * with a line that is whole: its length.  What is there is taken from hiredis.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_resp_passes_by(ngx_http_agntkey_resp_t *resp)
+{
+    char         *p;
+    size_t        n, len, digits;
+    redisReader  *reader;
+
+    reader = resp->reader;
+
+    p = reader->buf + reader->pos;
+    n = reader->len - reader->pos;
+
+    for (digits = 0; digits < n && digits < NGX_SIZE_T_LEN; digits++) {
+        if (p[digits] < '0' || p[digits] > '9') {
+            break;
+        }
+    }
+
+    if (digits == 0 || digits + 2 > n || p[digits] != CR
+        || p[digits + 1] != LF)
+    {
+        return 0;
+    }
+
+    len = ngx_min((size_t) ngx_atoof((u_char *) p, digits),
+                  NGX_MAX_SIZE_T_VALUE - 2);
+
+    if (!resp->large && len < NGX_HTTP_AGNTKEY_RESP_BYTES - resp->bytes) {
+        return 0;
+    }
+
+    if (ngx_http_agntkey_resp_drop(resp, len + 1) != NGX_OK) {
+        return 1;
+    }
+
+    n -= digits + 2;
+
+    if (n == len + 1 && p[digits + 2 + len] != CR) {
+        resp->error = "text without its end";
+        return 1;
+    }
+
+    resp->left = len + 2 - n;
+    reader->pos = reader->len;
+
+    return 1;
+}
+
+
+/* Returns how many of the bytes belong to that string and its end. */
+
+static size_t
+ngx_http_agntkey_resp_pass_by(ngx_http_agntkey_resp_t *resp, u_char *buf,
+    size_t len)
+{
+    size_t  i, n;
+
+    n = ngx_min(len, resp->left);
+
+    for (i = (resp->left > 2) ? ngx_min(n, resp->left - 2) : 0; i < n; i++) {
+        if (buf[i] != (resp->left - i == 2 ? CR : LF)) {
+            resp->error = "text without its end";
+        }
+    }
+
+    resp->left -= n;
+
+    return n;
+}
+
+
+/*
+ * Counts what is not kept in a way that does not depend on how the bytes come.
+ * Returns NGX_OK, or NGX_ERROR when it is too much.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_resp_drop(ngx_http_agntkey_resp_t *resp, size_t len)
+{
+    resp->large = 1;
+
+    if (resp->nil) {
+        resp->nil = 0;
+        return NGX_OK;
+    }
+
+    if (len > resp->skip
+        || resp->dropped + len + NGX_HTTP_AGNTKEY_RESP_LEAST > resp->skip)
+    {
+        resp->error = "reply too large";
+        return NGX_ERROR;
+    }
+
+    resp->dropped += len + NGX_HTTP_AGNTKEY_RESP_LEAST;
+
+    return NGX_OK;
 }
 
 
@@ -167,7 +365,7 @@ ngx_http_agntkey_resp_free(ngx_http_agntkey_reply_t *reply)
 {
     ngx_uint_t  i;
 
-    if (reply == NULL) {
+    if (reply == NULL || reply == &ngx_http_agntkey_resp_nothing) {
         return;
     }
 
@@ -344,8 +542,9 @@ ngx_http_agntkey_resp_error_skip(u_char **pos, u_char *last,
 
 /*
  * Everything hiredis wants created passes here: the bounds are kept, and the
- * new reply takes its place in the array it belongs to.  NULL makes hiredis
- * give up on the connection.
+ * new reply takes its place in the array it belongs to.  What is beyond them is
+ * read like the rest, and not kept.  NULL makes hiredis give up on the
+ * connection.
  */
 
 static ngx_http_agntkey_reply_t *
@@ -357,15 +556,16 @@ ngx_http_agntkey_resp_create_reply(const redisReadTask *task,
 
     resp = task->privdata;
 
+    if (resp->large
+        || extra > NGX_HTTP_AGNTKEY_RESP_BYTES - resp->bytes
+        || resp->elements == NGX_HTTP_AGNTKEY_RESP_ELEMENTS)
+    {
+        return (ngx_http_agntkey_resp_drop(resp, extra) == NGX_OK)
+               ? &ngx_http_agntkey_resp_nothing : NULL;
+    }
+
     resp->bytes += extra;
     resp->elements++;
-
-    if (resp->bytes > NGX_HTTP_AGNTKEY_RESP_BYTES
-        || resp->elements > NGX_HTTP_AGNTKEY_RESP_ELEMENTS)
-    {
-        resp->error = "reply too large";
-        return NULL;
-    }
 
     reply = calloc(1, sizeof(ngx_http_agntkey_reply_t) + extra);
     if (reply == NULL) {
@@ -420,9 +620,16 @@ ngx_http_agntkey_resp_create_string(const redisReadTask *task, char *str,
         return NULL;
     }
 
-    reply = ngx_http_agntkey_resp_create_reply(task, type, len + 1);
-    if (reply == NULL) {
+    if (type != NGX_HTTP_AGNTKEY_RESP_STRING
+        && len >= NGX_HTTP_AGNTKEY_RESP_LINE)
+    {
+        resp->error = "reply too long";
         return NULL;
+    }
+
+    reply = ngx_http_agntkey_resp_create_reply(task, type, len + 1);
+    if (reply == NULL || reply == &ngx_http_agntkey_resp_nothing) {
+        return reply;
     }
 
     reply->str.data = (u_char *) (reply + 1);
@@ -450,16 +657,24 @@ ngx_http_agntkey_resp_create_array(const redisReadTask *task,
 
     count = (size_t) n;
 
+    /* nothing is taken for what is only announced, or could not be dropped */
+
     if (count > NGX_HTTP_AGNTKEY_RESP_ELEMENTS) {
-        resp->error = "reply too large";
-        return NULL;
+
+        if (count > resp->skip / NGX_HTTP_AGNTKEY_RESP_LEAST) {
+            resp->error = "reply too large";
+            return NULL;
+        }
+
+        resp->large = 1;
     }
 
     reply = ngx_http_agntkey_resp_create_reply(task,
                                 NGX_HTTP_AGNTKEY_RESP_ARRAY,
-                                count * sizeof(ngx_http_agntkey_reply_t *));
-    if (reply == NULL) {
-        return NULL;
+                                resp->large ? 0 : count
+                                          * sizeof(ngx_http_agntkey_reply_t *));
+    if (reply == NULL || reply == &ngx_http_agntkey_resp_nothing) {
+        return reply;
     }
 
     reply->nelts = count;
@@ -477,7 +692,7 @@ ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
 
     reply = ngx_http_agntkey_resp_create_reply(task,
                                           NGX_HTTP_AGNTKEY_RESP_INTEGER, 0);
-    if (reply) {
+    if (reply && reply != &ngx_http_agntkey_resp_nothing) {
         reply->integer = value;
     }
 
@@ -492,7 +707,7 @@ ngx_http_agntkey_resp_create_nil(const redisReadTask *task)
 
     /* "_" of RESP3; in RESP2 a string or an array is nil */
 
-    if (task->type == REDIS_REPLY_NIL) {
+    if (task->type != REDIS_REPLY_STRING && task->type != REDIS_REPLY_ARRAY) {
         resp = task->privdata;
         resp->error = "not RESP2";
         return NULL;

@@ -22,8 +22,17 @@
  * The array itself is one of the elements.  Without these bounds 13 bytes
  * ("*2147483647\r\n") ask for 17 GB.
  */
+#ifndef NGX_HTTP_AGNTKEY_RESP_BYTES
 #define NGX_HTTP_AGNTKEY_RESP_ELEMENTS   16384
 #define NGX_HTTP_AGNTKEY_RESP_BYTES      (1024 * 1024)
+
+/*
+ * What is beyond these bounds is dropped as it comes, up to the end of its
+ * reply, so that the replies behind it can be read: so many bytes at most,
+ * which is half a second (agntkey_redis_timeout) of a gigabit.
+ */
+#define NGX_HTTP_AGNTKEY_RESP_SKIP       (64 * 1024 * 1024)
+#endif
 
 
 typedef enum {
@@ -44,14 +53,21 @@ struct ngx_http_agntkey_reply_s {
     int64_t                      integer;
     ngx_uint_t                   nelts;     /* ARRAY */
     ngx_http_agntkey_reply_t   **elts;      /* none of them NULL */
+
+    /* an ERROR that is not from Redis: a reply beyond the bounds was dropped */
+    unsigned                     large:1;
 };
 
 
 typedef struct ngx_http_agntkey_resp_s  ngx_http_agntkey_resp_t;
 
 
-/* A reader for one connection, or NULL without memory. */
-ngx_http_agntkey_resp_t *ngx_http_agntkey_resp_create(void);
+/*
+ * A reader for one connection, or NULL without memory.  In place of a reply
+ * that is beyond the bounds above it yields an ERROR with "large" set, if no
+ * more than skip bytes of it have to be dropped; 0: such a reply is NGX_ERROR.
+ */
+ngx_http_agntkey_resp_t *ngx_http_agntkey_resp_create(size_t skip);
 
 /* Frees the reader and what it had begun to read.  NULL is fine. */
 void ngx_http_agntkey_resp_destroy(ngx_http_agntkey_resp_t *resp);
@@ -69,7 +85,7 @@ ngx_int_t ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp,
  * Returns
  *     NGX_OK     *reply is set
  *     NGX_AGAIN  more bytes are needed
- *     NGX_ERROR  not RESP2, or beyond the bounds above; the connection is of
+ *     NGX_ERROR  not RESP2, or more than may be dropped; the connection is of
  *                no more use, ngx_http_agntkey_resp_error() says why
  */
 ngx_int_t ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,

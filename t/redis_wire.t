@@ -78,6 +78,13 @@ sub fake_with_replies {
     );
 }
 
+sub ask_bad {
+    my ($n) = @_;
+    my $key = key_for("bad-$n", workspace => "w$n");
+
+    return http_start('GET /t', headers => bearer($key));
+}
+
 sub record_of { return Agntkey::FakeStore::strings(@_) }
 
 sub printable {
@@ -101,7 +108,7 @@ sub elements {
 
 our @bad_for_all = (
     ":1\r\n", "+OK\r\n", "+1\r\n", "-ERR no\r\n", "-\r\n",
-    "*4294967295\r\n", "*2147483647\r\n", "*16385\r\n",
+    "\$536870912\r\n", "*4294967295\r\n", "*2147483647\r\n",
     "*9223372036854775807\r\n", "*99999999999999999999\r\n",
     "*-2\r\n", "\$-2\r\n", "\$9223372036854775807\r\n",
     "\$99999999999999999999\r\n", ":99999999999999999999\r\n",
@@ -116,7 +123,7 @@ our @bad_for_all = (
 
 # Those that promise more than ever comes: 503 when the time is over.
 our @endless = (
-    "\$536870912\r\n", "\$1048576\r\nabc", "*8\r\n", "*16384\r\n",
+    "\$1048576\r\nabc", "*8\r\n", "*16384\r\n", "*16385\r\n",
     "*8\r\n\$1\r\n1", "+no end", "*", '$',
 );
 
@@ -857,3 +864,105 @@ for my $round (1 .. 5) {
 GET /open
 --- no_error_log
 [error]
+
+
+
+=== TEST 30: a reply that is too large fails its own look-up, and no other
+--- http_config eval: $::redis
+--- config eval: $::config
+--- post_setup_server_root
+main::fake_with_replies(
+    'HMGET', main::elements(sub {
+        @_[0 .. 2], "\$2000000\r\n" . 'x' x 2000000 . "\r\n", @_[4 .. 7]
+    }),
+    "\$1100000\r\n" . 'x' x 1100000 . "\r\n",
+    "*20000\r\n" . "\$1\r\nx\r\n" x 20000,
+    main::elements(sub { @_[0 .. 6], "*16380\r\n" . ":1\r\n" x 16380 }),
+    main::elements(sub { map { "\$200000\r\n" . 'x' x 200000 . "\r\n" }
+                         @_ }),
+);
+--- init
+main::own_answer(ask('one'), 'one', 'before');
+
+for my $round (1 .. 3) {
+    my @all = map { (ask_start('one'), main::ask_bad($_), ask_start('one')) }
+                  0 .. 4;
+
+    for my $i (0 .. 4) {
+        main::own_answer($all[3 * $i]->response, 'one', "$round: ahead of $i");
+        answer_is($all[3 * $i + 1]->response, 503, "$round: $i");
+        main::own_answer($all[3 * $i + 2]->response, 'one',
+                         "$round: behind $i");
+    }
+}
+
+count_is(fake_connections(), 1, 'one connection');
+
+count_is(scalar(log_lines(qr/the record of key "\w+" in Redis is too large/))
+         > 0, 1, 'a line names a key');
+is_true(!log_lines(qr/was lost|is away/), 'and the connection is kept');
+--- request
+GET /open
+
+
+
+=== TEST 31: so does one of a workspace
+--- http_config eval: $::redis
+--- config eval: $::config
+--- post_setup_server_root
+main::fake_with_replies('HGET', "\$2000000\r\n" . '1' x 2000000 . "\r\n");
+--- init
+main::own_answer(ask('one'), 'one', 'before');
+
+for my $round (1 .. 3) {
+    my @all = (ask_start('one'), main::ask_bad(0), ask_start('one'));
+
+    main::own_answer($all[0]->response, 'one', "$round: ahead of it");
+    answer_is($all[1]->response, 503, "$round: a workspace too large: 503");
+    main::own_answer($all[2]->response, 'one', "$round: behind it");
+}
+
+count_is(fake_connections(), 1, 'one connection');
+is_true(!log_lines(qr/was lost|is away/), 'and the connection is kept');
+--- request
+GET /open
+--- error_log
+Redis answered HGET agntkey:workspace: with: reply too large
+
+
+
+=== TEST 32: cut off in what is too large: tried once more, then 503
+--- http_config eval: $::redis
+--- config eval: $::config
+--- post_setup_server_root
+fake_redis(keys => [main::named('one')],
+           rules => [{ match => qr/^HMGET/, times => 2, do => {
+               reply => "\$2000000\r\n" . 'x' x 2000000 . "\r\n",
+               close => 1500000 } }]);
+--- init
+answer_is(ask('one'), 503, 'cut off twice: 503');
+count_is(scalar fake_commands(qr/^HMGET/), 2, 'asked twice, not more');
+main::recovers('then: 200');
+--- request
+GET /open
+
+
+
+=== TEST 33: too large, and then nothing more: 503 when the time is over
+--- http_config eval: $::redis
+--- config eval: $::config
+--- post_setup_server_root
+fake_redis(keys => [main::named('one')],
+           rules => [{ match => qr/^HMGET/, times => 1, do => sub {
+               return { reply => "\$2000000\r\n" . 'x' x 1500000 };
+           } }]);
+--- init
+my $res = ask('one');
+answer_is($res, 503, 'it never ends: 503');
+is_true($res->{time} > 0.4 && $res->{time} < 3, 'at the timeout',
+        $res->{time});
+main::recovers('then: 200');
+--- request
+GET /open
+--- error_log
+is away: no reply in time

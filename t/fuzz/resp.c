@@ -81,7 +81,7 @@ fuzz_run(const uint8_t *data, size_t len, size_t cut, size_t step,
 
     notes->len = 0;
 
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(NGX_HTTP_AGNTKEY_RESP_SKIP);
     fuzz_check(resp);
 
     rc = NGX_AGAIN;
@@ -138,6 +138,7 @@ fuzz_reply(ngx_http_agntkey_reply_t *reply, fuzz_notes_t *notes)
     ngx_uint_t  i;
 
     fuzz_number(notes, reply->type);
+    fuzz_number(notes, reply->large);
 
     switch (reply->type) {
 

@@ -549,7 +549,8 @@ fuzz_come_up(void)
         redis->away = 0;
         redis->up = 1;
         redis->number++;
-        redis->resp = ngx_http_agntkey_resp_create();
+        redis->resp = ngx_http_agntkey_resp_create(
+                              redis->message ? 0 : NGX_HTTP_AGNTKEY_RESP_SKIP);
         fuzz_check(redis->resp);
 
         if (redis->change) {
@@ -1575,7 +1576,7 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
 
     /* a command is written as a reply is: an array of strings */
 
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(0);
     fuzz_check(resp);
     fuzz_check(ngx_http_agntkey_resp_feed(resp, bytes->data, bytes->len)
                == NGX_OK);

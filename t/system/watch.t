@@ -869,6 +869,8 @@ my $proof = qr/^EVAL .*'ZADD',KEYS\[1\].*PUBLISH/s;
         ['no protocol', "hello\r\n"],
         ['RESP3', ">2\r\n\$10\r\ninvalidate\r\n*1\r\n\$1\r\nx\r\n"],
         ['a giant list', "*2147483647\r\n"],
+        ['the head of a key of 2 MB', invalidation("*1\r\n\$2000000\r\n")],
+        ['the head of 20,000 others', invalidation("*20000\r\n")],
         ['lists in lists', "*1\r\n" x 20],
     );
 

@@ -255,7 +255,7 @@ test_order(void)
 
     test_begin();
 
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(0);
     tap_ok(resp != NULL, "create");
     tap_int(ngx_http_agntkey_resp_feed(resp, buf, len), NGX_OK, "feed");
 
@@ -280,7 +280,7 @@ test_order(void)
 
     test_begin();
 
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(0);
     off = sprintf((char *) buf, "*2\r\n$3\r\nfoo\r\n+bar\r\n");
     tap_int(ngx_http_agntkey_resp_feed(resp, buf, off), NGX_OK, "feed");
     memset(buf, '#', 1000);
@@ -463,7 +463,7 @@ test_after_error(void)
     tap_case("before an error there is no reason");
 
     test_begin();
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(0);
     tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_AGAIN, "next");
     tap_int(ngx_http_agntkey_resp_error(resp)[0], '\0', "error");
     ngx_http_agntkey_resp_destroy(resp);
@@ -473,7 +473,7 @@ test_after_error(void)
 
     for (n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
         test_begin();
-        resp = ngx_http_agntkey_resp_create();
+        resp = ngx_http_agntkey_resp_create(0);
 
         tap_int(ngx_http_agntkey_resp_feed(resp, (u_char *) bad[n].data,
                                            bad[n].len),
@@ -500,7 +500,7 @@ test_after_error(void)
     buf[0] = '+';
 
     test_begin();
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(0);
     tap_int(ngx_http_agntkey_resp_feed(resp, buf, 2000000), NGX_OK, "feed");
     tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_ERROR, "next");
     tap_int(ngx_http_agntkey_resp_feed(resp, (u_char *) "\r\n+OK\r\n", 7),
@@ -641,14 +641,14 @@ test_bounds(void)
     tap_int(result.rc, NGX_ERROR, "a megabyte and one, in one piece");
     tap_int(result.replies, 0, "a megabyte and one, in one piece");
 
-    tap_case("what never ends is given up after a megabyte");
+    tap_case("what never ends is given up after a megabyte, or before");
 
     test_repeat(&result, "$34359738368\r\n", "x", 2000000, "", 65536);
     tap_int(result.rc, NGX_ERROR, "a text of 32 GB");
     tap_ok(result.error[0] != '\0', "a reason");
 
-    test_repeat(&result, "$34359738368\r\n", "x", 1000000, "", 65536);
-    tap_int(result.rc, NGX_AGAIN, "the first of the 32 GB");
+    test_repeat(&result, "$34359738368\r\n", "x", 1, "", 65536);
+    tap_int(result.rc, NGX_ERROR, "the first of the 32 GB");
 
     test_repeat(&result, "+", "x", 2 * 1024 * 1024, "", 65536);
     tap_int(result.rc, NGX_ERROR, "a status");
@@ -669,6 +669,262 @@ test_bounds(void)
 
     test_repeat(&result, "+", "x", 2 * 1024 * 1024, "", 4000000);
     tap_int(result.rc, NGX_ERROR, "a status in one piece");
+}
+
+
+/* what is beyond the bounds, and how little of it is kept */
+
+static struct {
+    const char  *head;
+    const char  *item;
+    size_t       n;
+    const char  *tail;
+} test_larges[] = {
+    { "$2000000\r\n", "x", 2000000, "\r\n" },
+    { "$1048576\r\n", "x", 1048576, "\r\n" },
+    { "*8\r\n$1\r\na\r\n$2000000\r\n", "x", 2000000,
+      "\r\n$-1\r\n:1\r\n+OK\r\n-ERR\r\n*0\r\n$1\r\nb\r\n" },
+    { "*2\r\n*1\r\n*2\r\n$2000000\r\n", "x", 2000000,
+      "\r\n:1\r\n*1\r\n*1\r\n:1\r\n" },
+    { "*3000\r\n", "$1000\r\n"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "0123456789012345678901234567890123456789012345678901234567890123456789"
+      "01234567890123456789\r\n", 3000, "" },
+    { "*16385\r\n", ":1\r\n", 16385, "" },
+    { "*16384\r\n", ":1\r\n", 16384, "" },
+    { "*8192\r\n", "*1\r\n:1\r\n", 8192, "" },
+    { "*100000\r\n", "*2\r\n$2\r\nab\r\n$-1\r\n", 100000, "" },
+    { "*1\r\n*1000000\r\n", "+\r\n", 1000000, "" }
+};
+
+#define TEST_LARGES   (sizeof(test_larges) / sizeof(test_larges[0]))
+
+
+/* one of them between two others, as bytes that the caller frees */
+
+static u_char *
+test_large_stream(ngx_uint_t n, size_t *len)
+{
+    size_t   i;
+    u_char  *buf, *p;
+
+    buf = malloc(64 + strlen(test_larges[n].head)
+                 + test_larges[n].n * strlen(test_larges[n].item)
+                 + strlen(test_larges[n].tail));
+    if (buf == NULL) {
+        printf("Bail out! no memory\n");
+        exit(1);
+    }
+
+    p = ngx_cpymem(buf, "+before\r\n", 9);
+    p = ngx_cpymem(p, test_larges[n].head, strlen(test_larges[n].head));
+
+    for (i = 0; i < test_larges[n].n; i++) {
+        p = ngx_cpymem(p, test_larges[n].item, strlen(test_larges[n].item));
+    }
+
+    p = ngx_cpymem(p, test_larges[n].tail, strlen(test_larges[n].tail));
+    p = ngx_cpymem(p, "*1\r\n:2\r\n+behind\r\n", 17);
+
+    *len = p - buf;
+
+    return buf;
+}
+
+
+/* the bytes in pieces of that size, the first of them of another one */
+
+static void
+test_large_run(u_char *buf, size_t len, size_t first, size_t chunk,
+    size_t skip, test_result_t *result)
+{
+    size_t                    n;
+    ngx_http_agntkey_resp_t  *resp;
+
+    memset(result, 0, sizeof(test_result_t));
+    result->rc = NGX_AGAIN;
+    result->dump = test_text;
+    test_text[0] = '\0';
+
+    test_begin();
+    resp = ngx_http_agntkey_resp_create(skip);
+
+    for (n = ngx_min(first, len);
+         len && result->rc == NGX_AGAIN;
+         n = ngx_min(chunk, len))
+    {
+        if (ngx_http_agntkey_resp_feed(resp, buf, n) != NGX_OK) {
+            tap_ok(0, "feed");
+        }
+
+        result->rc = test_drain(resp, result);
+        buf += n;
+        len -= n;
+    }
+
+    if (result->rc == NGX_ERROR) {
+        snprintf(result->error, sizeof(result->error), "%s",
+                 ngx_http_agntkey_resp_error(resp));
+    }
+
+    ngx_http_agntkey_resp_destroy(resp);
+    test_end("what is too large");
+}
+
+
+static void
+test_large(void)
+{
+    size_t          len, i, from, chunk;
+    u_char         *buf;
+    ngx_uint_t      n;
+    const char     *all;
+    test_result_t   result;
+
+    static size_t  chunks[] = { 101, 4000, 16384, 10000000 };
+
+    all = "+\"before\";-!\"reply too large\";[:2,];+\"behind\";";
+
+    tap_case("a reply beyond the bounds is passed by, not those behind it");
+
+    for (n = 0; n < TEST_LARGES; n++) {
+        buf = test_large_stream(n, &len);
+
+        for (i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+            test_large_run(buf, len, chunks[i], chunks[i],
+                           NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+
+            tap_int(result.rc, NGX_AGAIN, "stream %lu, pieces of %lu: \"%s\"",
+                    (unsigned long) n, (unsigned long) chunks[i],
+                    result.error);
+            tap_mem(result.dump, result.len, all, strlen(all),
+                    "stream %lu, pieces of %lu", (unsigned long) n,
+                    (unsigned long) chunks[i]);
+            tap_ok(test_taken < 2 * NGX_HTTP_AGNTKEY_RESP_BYTES,
+                   "stream %lu took %lu bytes", (unsigned long) n,
+                   (unsigned long) test_taken);
+        }
+
+        __real_free(buf);
+    }
+
+    tap_case("wherever it is cut at its beginning and its end");
+
+    for (n = 0; n < TEST_LARGES; n++) {
+        buf = test_large_stream(n, &len);
+
+        for (i = 1; i < 80; i += 3) {
+            from = (i < 40) ? i : len - (80 - i);
+
+            for (chunk = (i < 40) ? 10000000 : 1;
+                 chunk <= 10000000;
+                 chunk *= 10000000)
+            {
+                test_large_run(buf, i < 40 ? ngx_min(len, 100000) : len, from,
+                               i < 40 ? 65536 : chunk,
+                               NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+
+                tap_int(result.rc, NGX_AGAIN, "stream %lu cut at %lu",
+                        (unsigned long) n, (unsigned long) from);
+
+                if (i >= 40) {
+                    tap_mem(result.dump, result.len, all, strlen(all),
+                            "stream %lu cut at %lu", (unsigned long) n,
+                            (unsigned long) from);
+                }
+            }
+        }
+
+        __real_free(buf);
+    }
+
+    tap_case("one that is not whole is none");
+
+    for (n = 0; n < TEST_LARGES; n++) {
+        buf = test_large_stream(n, &len);
+
+        for (i = 18; i < 40; i += 5) {
+            test_large_run(buf, len - i, 65536, 65536,
+                           NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+
+            tap_int(result.rc, NGX_AGAIN, "stream %lu less %lu",
+                    (unsigned long) n, (unsigned long) i);
+            tap_int(result.replies, 1, "stream %lu less %lu",
+                    (unsigned long) n, (unsigned long) i);
+        }
+
+        __real_free(buf);
+    }
+
+    tap_case("who may not drop anything gives up");
+
+    for (n = 0; n < TEST_LARGES; n++) {
+        buf = test_large_stream(n, &len);
+
+        test_large_run(buf, len, 16384, 16384, 0, &result);
+        tap_int(result.rc, NGX_ERROR, "stream %lu", (unsigned long) n);
+        tap_int(result.replies, 1, "stream %lu", (unsigned long) n);
+        tap_mem(result.error, strlen(result.error), "reply too large", 15,
+                "stream %lu", (unsigned long) n);
+
+        /* nor who may drop a little less than this is */
+
+        test_large_run(buf, len, 16384, 16384, (n == 6 || n == 7) ? 3 : 60000,
+                       &result);
+        tap_int(result.rc, NGX_ERROR, "stream %lu", (unsigned long) n);
+        tap_int(result.replies, 1, "stream %lu", (unsigned long) n);
+
+        __real_free(buf);
+    }
+
+    tap_case("what is passed by must end where its length says");
+
+    for (i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+        for (n = 0; n < 4; n++) {
+            buf = test_large_stream(0, &len);
+            buf[len - 17 - 2 + (n & 1)] = (n & 2) ? 'x' : CR + LF - buf[len - 17
+                                                               - 2 + (n & 1)];
+
+            test_large_run(buf, len, chunks[i], chunks[i],
+                           NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+            tap_int(result.rc, NGX_ERROR, "end %lu, pieces of %lu",
+                    (unsigned long) n, (unsigned long) chunks[i]);
+            tap_mem(result.error, strlen(result.error),
+                    "text without its end", 20, "end %lu", (unsigned long) n);
+
+            __real_free(buf);
+        }
+    }
+
+    tap_case("what is announced is given up when it could not be passed by");
+
+    test_large_run((u_char *) "*16777217\r\n", 11, 20, 20,
+                   NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+    tap_int(result.rc, NGX_ERROR, "16777217 elements");
+
+    test_large_run((u_char *) "*16777216\r\n", 11, 20, 20,
+                   NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+    tap_int(result.rc, NGX_AGAIN, "16777216 elements");
+
+    test_large_run((u_char *) "$67108864\r\n", 11, 20, 20,
+                   NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+    tap_int(result.rc, NGX_ERROR, "64 MB");
+
+    test_large_run((u_char *) "$67108859\r\n", 11, 20, 20,
+                   NGX_HTTP_AGNTKEY_RESP_SKIP, &result);
+    tap_int(result.rc, NGX_AGAIN, "a little less");
 }
 
 
@@ -732,7 +988,7 @@ test_no_memory(void)
             test_begin();
             test_fail = n;
 
-            resp = ngx_http_agntkey_resp_create();
+            resp = ngx_http_agntkey_resp_create(0);
 
             if (n == 0) {
                 tap_ok(resp == NULL, "create without memory");
@@ -940,7 +1196,7 @@ test_format(void)
         tap_int(ngx_http_agntkey_resp_format(argv, argc, &cmd), NGX_OK,
                 "format");
 
-        resp = ngx_http_agntkey_resp_create();
+        resp = ngx_http_agntkey_resp_create(0);
         tap_int(ngx_http_agntkey_resp_feed(resp, cmd.data, cmd.len), NGX_OK,
                 "feed");
         ngx_http_agntkey_resp_format_free(&cmd);
@@ -1022,6 +1278,7 @@ main(void)
     test_garbage();
     test_after_error();
     test_bounds();
+    test_large();
     test_depth();
     test_no_memory();
     test_error_text();
@@ -1095,7 +1352,7 @@ test_run(const void *data, size_t len, size_t *cuts, ngx_uint_t ncuts,
 
     test_begin();
 
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(0);
     if (resp == NULL) {
         tap_ok(0, "no reader");
         return;
@@ -1161,7 +1418,7 @@ test_repeat(test_result_t *result, const char *head, const char *item,
     last = ngx_cpymem(p, tail, strlen(tail));
 
     test_begin();
-    resp = ngx_http_agntkey_resp_create();
+    resp = ngx_http_agntkey_resp_create(0);
 
     for (p = buf; p < last && result->rc == NGX_AGAIN; p += size) {
         size = ngx_min(chunk, (size_t) (last - p));
@@ -1217,7 +1474,7 @@ test_dump(test_result_t *result, ngx_http_agntkey_reply_t *r)
         break;
 
     case NGX_HTTP_AGNTKEY_RESP_ERROR:
-        test_put(result, "-");
+        test_put(result, r->large ? "-!" : "-");
         break;
 
     case NGX_HTTP_AGNTKEY_RESP_STRING:
