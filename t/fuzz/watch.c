@@ -1639,6 +1639,13 @@ ngx_http_agntkey_clock(void)
 }
 
 
+int64_t
+ngx_http_agntkey_clock_margin(int64_t ms)
+{
+    return ms + ms / 8 + 10;
+}
+
+
 int
 RAND_bytes(unsigned char *buf, int num)
 {
