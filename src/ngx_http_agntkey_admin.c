@@ -17,6 +17,9 @@
 /* of a body, bytes */
 #define NGX_HTTP_AGNTKEY_ADMIN_BODY      16384
 
+/* that are not revoked, in a workspace, unless configured */
+#define NGX_HTTP_AGNTKEY_ADMIN_MAX_KEYS  10000
+
 #define NGX_HTTP_AGNTKEY_ADMIN_READ      (NGX_HTTP_GET|NGX_HTTP_HEAD)
 
 
@@ -607,6 +610,7 @@ ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
         conf->admin_tokens = prev->admin_tokens;
         conf->admin_tokens_off = prev->admin_tokens_off;
         conf->admin_workspace = prev->admin_workspace;
+        conf->admin_max_keys = prev->admin_max_keys;
 
         if (clcf->lmt_excpt && clcf->handler == NULL) {
             clcf->handler = ngx_http_agntkey_admin_handler;
@@ -616,6 +620,9 @@ ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
             return NGX_ERROR;
         }
     }
+
+    ngx_conf_init_value(conf->admin_max_keys,
+                        NGX_HTTP_AGNTKEY_ADMIN_MAX_KEYS);
 
     if (conf->admin != 1 || conf->admin_tokens_off == 1
         || conf->admin_tokens)

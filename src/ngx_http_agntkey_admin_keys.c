@@ -18,6 +18,7 @@
 
 
 static ngx_uint_t ngx_http_agntkey_admin_narrows(ngx_http_agntkey_admin_t *a);
+static ngx_int_t ngx_http_agntkey_admin_max(ngx_http_agntkey_admin_t *a);
 static ngx_int_t ngx_http_agntkey_admin_mint(ngx_http_agntkey_admin_t *a,
     u_char *tag);
 static void ngx_http_agntkey_admin_wipe(void *data);
@@ -96,6 +97,10 @@ ngx_http_agntkey_admin_create(ngx_http_agntkey_admin_t *a)
     if (ngx_http_agntkey_token_tag(&new->workspace, tag) != NGX_OK
         || ngx_http_agntkey_admin_mint(a, tag) != NGX_OK)
     {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_agntkey_admin_max(a) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -320,6 +325,7 @@ ngx_http_agntkey_admin_rotate(ngx_http_agntkey_admin_t *a)
               ? a->body.overlap : NGX_HTTP_AGNTKEY_ADMIN_OVERLAP;
 
     if (ngx_http_agntkey_admin_number(a, overlap * 1000, &text) != NGX_OK
+        || ngx_http_agntkey_admin_max(a) != NGX_OK
         || ngx_http_agntkey_admin_mint(a, a->segment.data) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -333,6 +339,18 @@ ngx_http_agntkey_admin_rotate(ngx_http_agntkey_admin_t *a)
                ngx_http_agntkey_registry_rotate(a->redis, &a->who,
                                        a->segment.data, &a->new, &text,
                                        ngx_http_agntkey_admin_new_handler, a));
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_admin_max(ngx_http_agntkey_admin_t *a)
+{
+    ngx_http_agntkey_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(a->request, ngx_http_agntkey_module);
+
+    return ngx_http_agntkey_admin_number(a, alcf->admin_max_keys,
+                                         &a->new.max);
 }
 
 
@@ -591,6 +609,14 @@ ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
                                  "key_expired",
                                  "An expired key cannot be rotated: create "
                                  "another.", NULL);
+    }
+
+    if (what->len == 4 && ngx_strncmp(what->data, "full", 4) == 0) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_CONFLICT,
+                                 "too_many_keys",
+                                 "The workspace has as many keys as it may "
+                                 "have. Revoke some, expired ones as well.",
+                                 NULL);
     }
 
     /* "taken": 8 random digits have met 8 others in one of 218 trillions */

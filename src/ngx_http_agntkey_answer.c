@@ -32,6 +32,7 @@ static ngx_http_agntkey_title_t  ngx_http_agntkey_titles[] = {
     { "idempotency_conflict", "Already created" },
     { "key_revoked", "Revoked key" },
     { "key_expired", "Expired key" },
+    { "too_many_keys", "Too many keys" },
     { "body_too_large", "Body too large" },
     { "unsupported_media_type", "Unsupported media type" },
     { "store_unavailable", "Store unavailable" },

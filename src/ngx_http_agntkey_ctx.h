@@ -103,6 +103,7 @@ typedef struct {
     ngx_array_t                   *admin_tokens;     /* digests; or NULL, */
     ngx_flag_t                     admin_tokens_off; /* and nobody is asked */
     ngx_http_complex_value_t      *admin_workspace;
+    ngx_int_t                      admin_max_keys;
 } ngx_http_agntkey_loc_conf_t;
 
 

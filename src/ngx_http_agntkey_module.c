@@ -38,6 +38,9 @@
 /* of agntkey_last_used, ms */
 #define NGX_HTTP_AGNTKEY_LAST_USED_MAX  3600000
 
+/* of agntkey_admin_max_keys */
+#define NGX_HTTP_AGNTKEY_KEYS_MAX      1000000000
+
 #define NGX_HTTP_AGNTKEY_EVERYWHERE                                           \
     (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
 
@@ -69,6 +72,8 @@ static char *ngx_http_agntkey_check_timeout(ngx_conf_t *cf, void *post,
 static char *ngx_http_agntkey_check_stale(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_agntkey_check_depth(ngx_conf_t *cf, void *post,
+    void *data);
+static char *ngx_http_agntkey_check_keys(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_agntkey_check_text(ngx_conf_t *cf, void *post,
     void *data);
@@ -104,6 +109,9 @@ static ngx_conf_post_t  ngx_http_agntkey_stale_post =
 
 static ngx_conf_post_t  ngx_http_agntkey_depth_post =
     { ngx_http_agntkey_check_depth };
+
+static ngx_conf_post_t  ngx_http_agntkey_keys_post =
+    { ngx_http_agntkey_check_keys };
 
 static ngx_conf_post_t  ngx_http_agntkey_text_post =
     { ngx_http_agntkey_check_text };
@@ -191,6 +199,13 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_agntkey_loc_conf_t, admin_workspace),
       NULL },
+
+    { ngx_string("agntkey_admin_max_keys"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_agntkey_loc_conf_t, admin_max_keys),
+      &ngx_http_agntkey_keys_post },
 
     { ngx_string("agntkey_prefix"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -762,6 +777,19 @@ ngx_http_agntkey_check_depth(ngx_conf_t *cf, void *post, void *data)
 
 
 static char *
+ngx_http_agntkey_check_keys(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_int_t  *keys = data;
+
+    if (*keys < 1 || *keys > NGX_HTTP_AGNTKEY_KEYS_MAX) {
+        return "must be between 1 and 1000000000";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
 ngx_http_agntkey_check_text(ngx_conf_t *cf, void *post, void *data)
 {
     ngx_str_t  *text = data;
@@ -858,6 +886,7 @@ ngx_http_agntkey_create_loc_conf(ngx_conf_t *cf)
     alcf->scopes = NGX_CONF_UNSET_PTR;
     alcf->admin = NGX_CONF_UNSET;
     alcf->admin_tokens_off = NGX_CONF_UNSET;
+    alcf->admin_max_keys = NGX_CONF_UNSET;
 
     return alcf;
 }

@@ -58,6 +58,27 @@ static void ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
     NGX_HTTP_AGNTKEY_LUA                                                      \
     "if tonumber(now())>tonumber(ARGV[#ARGV]) then return {'late'} end "
 
+/*
+ * May the workspace have one key more?  The set has the keys that are not
+ * revoked, so that nobody has to count them.  One that was revoked by hand is
+ * in it still: when the bound is reached, some are looked at, at random.  One
+ * of another type is no key; any other error is one of the script.
+ */
+
+#define NGX_HTTP_AGNTKEY_LUA_MAKE                                             \
+    NGX_HTTP_AGNTKEY_LUA_CHANGE                                               \
+    "local function full(ws,max) local live='agntkey:live:'..tag..ws "        \
+    "if call('SCARD',live)<max then return false end "                        \
+    "for _,one in ipairs(call('SRANDMEMBER',live,100)) do "                   \
+    "local key='agntkey:key:'..tag..string.sub(one,5) "                       \
+    "local active=redis.pcall('HGET',key,'active') "                          \
+    "if type(active)=='table' and not "                                       \
+    "string.find(active.err,'WRONGTYPE',1,true) then "                        \
+    "call('HGET',key,'active') end "                                          \
+    "if active~='1' then call('SREM',live,one) end end "                      \
+    "return call('SCARD',live)>=max end "                                     \
+    "local function live(ws,id) call('SADD','agntkey:live:'..tag..ws,id) end "
+
 static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
     NGX_HTTP_AGNTKEY_LUA
     "return row(KEYS[1],id)"
@@ -74,7 +95,7 @@ static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
  */
 
 static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
-    NGX_HTTP_AGNTKEY_LUA_CHANGE
+    NGX_HTTP_AGNTKEY_LUA_MAKE
     "pcall(function() if call('EXISTS','agntkey:registry')==0 "
     "and call('DBSIZE')<=1 then "
     "local id=string.match(call('INFO','replication'),"
@@ -85,7 +106,9 @@ static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
     "if ARGV[10]~='' then local first=call('GET',i) "
     "if first then return {'repeat',first} end end "
     "if call('EXISTS',KEYS[1])==1 then return {'taken'} end "
+    "if full(ws,tonumber(ARGV[11])) then return {'full'} end "
     "local t=now() "
+    "live(ws,id) "
     "call('ZADD','agntkey:index:'..tag..ws,t,id) "
     "if call('EXISTS',w)==0 then "
     "call('HSET',w,'active','1','created_at',t) end "
@@ -122,7 +145,8 @@ static ngx_str_t  ngx_http_agntkey_lua_change = ngx_string(
 
 /*
  * HDEL comes before all other writes: a full Redis takes it, and lets a
- * script that has begun to write finish.
+ * script that has begun to write finish.  That the set of keys in force cannot
+ * be written does not make a revocation fail.
  */
 
 static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
@@ -132,6 +156,7 @@ static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
     "if n==1 or not r[8] then local t=now() "
     "call('HSET',KEYS[1],'revoked_at',t) "
     "audit(r[3],'action','revoked','id',id,'at',t) end "
+    "redis.pcall('SREM','agntkey:live:'..tag..r[3],id) "
     "return row(KEYS[1],id)"
 );
 
@@ -141,7 +166,7 @@ static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
  */
 
 static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
-    NGX_HTTP_AGNTKEY_LUA_CHANGE
+    NGX_HTTP_AGNTKEY_LUA_MAKE
     "local r=row(KEYS[1],id) if not r then return false end "
     "local new=ARGV[5] local t=now() "
     "local i='agntkey:idempotency:'..tag..r[3]..':'..ARGV[9] "
@@ -151,7 +176,9 @@ static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
     "if r[7] and (tonumber(r[7]) or 0)<=tonumber(t) then "
     "return {'expired'} end "
     "if call('EXISTS',KEYS[2])==1 then return {'taken'} end "
+    "if full(r[3],tonumber(ARGV[10])) then return {'full'} end "
     "local name=ARGV[7] if name=='' then name=r[4] end "
+    "live(r[3],new) "
     "call('ZADD','agntkey:index:'..tag..r[3],t,new) "
     "audit(r[3],'action','rotated','id',id,'new',new,'at',t) "
     "local e=tonumber(t)+tonumber(ARGV[8]) "
@@ -247,7 +274,7 @@ ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_call_handler_pt handler, void *data)
 {
     u_char                    key[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_str_t                 argv[15];
+    ngx_str_t                 argv[16];
     ngx_http_agntkey_call_t  *call;
 
     call = ngx_http_agntkey_call_create(redis, handler, data);
@@ -282,9 +309,10 @@ ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
     argv[11] = new->scopes;
     argv[12] = new->expires_at;
     argv[13] = new->idempotency;
-    ngx_str_set(&argv[14], NGX_HTTP_AGNTKEY_CALL_DEADLINE);
+    argv[14] = new->max;
+    ngx_str_set(&argv[15], NGX_HTTP_AGNTKEY_CALL_DEADLINE);
 
-    if (ngx_http_agntkey_call_keep(call, argv, 15) != NGX_OK
+    if (ngx_http_agntkey_call_keep(call, argv, 16) != NGX_OK
         || ngx_http_agntkey_call_write(call) != NGX_OK)
     {
         goto failed;
@@ -371,7 +399,7 @@ ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char     new_key[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_str_t  argv[15];
+    ngx_str_t  argv[16];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_rotate;
@@ -390,8 +418,9 @@ ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
     argv[11] = new->name;
     argv[12] = *overlap;
     argv[13] = new->idempotency;
+    argv[14] = new->max;
 
-    return ngx_http_agntkey_registry_write(redis, argv, 15, handler, data);
+    return ngx_http_agntkey_registry_write(redis, argv, 16, handler, data);
 }
 
 

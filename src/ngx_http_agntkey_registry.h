@@ -48,6 +48,7 @@ typedef struct {
     ngx_str_t    scopes;                  /* separated by single spaces */
     ngx_str_t    expires_at;              /* ms, decimal; empty: never */
     ngx_str_t    idempotency;             /* digest, hex; empty: none */
+    ngx_str_t    max;                     /* keys in force, decimal */
 } ngx_http_agntkey_new_t;
 
 
@@ -81,10 +82,12 @@ typedef struct {
  *                           of NGX_HTTP_AGNTKEY_ROW: the fields of the
  *                           record and the last use in ms
  *     create                (workspaces' name) and an array: "ok" and a row,
- *                           "repeat" and the first one's id, or "taken"
+ *                           "repeat" and the first one's id, "full" or
+ *                           "taken"
  *     rotate                nil, or an array: "ok", the new row and the end of
  *                           the old key in ms; "repeat" and the first one's
- *                           id; "revoked", "expired" or "taken"
+ *                           id; "revoked", "expired", "full" or
+ *                           "taken"
  *     list                  an array: id and created_at to go on after, or
  *                           two empty strings; then an array of ids and rows
  *                           by turns

@@ -402,7 +402,7 @@ sub in_redis {
     my $created = ms($key->{created_at});
 
     my @names = (key_name($id), 'agntkey:workspaces',
-                 map { tagged($_, 'stored') } qw(audit index workspace));
+                 map { tagged($_, 'stored') } qw(audit index live workspace));
 
     is_deeply([sort grep { !/^agntkey:(?:used|workers|registry)/ }
                @{ redis_cmd('KEYS', '*') }], [sort @names],

@@ -677,6 +677,17 @@ sub bad_configurations {
                                 . 'agntkey_admin_workspace $arg_b;'),
         qr/is duplicate/);
 
+    bad('a number of keys twice', at("$on $off agntkey_admin_max_keys 1; "
+                                     . 'agntkey_admin_max_keys 1;'),
+        qr/is duplicate/);
+    bad("so many keys: $_", at("$on $off agntkey_admin_max_keys $_;"),
+        qr/must be between 1 and 1000000000/) for '0', '1000000001', '5' x 18;
+    bad("so many keys: $_", at("$on $off agntkey_admin_max_keys $_;"),
+        qr/invalid number/)
+        for '-1', 'x', '""', '1.5', '1k', 'on', 'off', '$arg_a', '9' x 20;
+    bad('two numbers', at("$on $off agntkey_admin_max_keys 1 2;"),
+        qr/invalid number of arguments/);
+
     bad("$_->[0] $_->[1]", at("$off $_->[0] $_->[1];"),
         qr/invalid (?:value|number)|must be "on" or "off"/)
         for ['agntkey_admin', 'yes'], ['agntkey_admin', '1'],
@@ -696,7 +707,8 @@ sub bad_configurations {
 sub bad_places {
     my %directives = (agntkey_admin => 'on',
                       agntkey_admin_token_file => 'off',
-                      agntkey_admin_workspace => 'a');
+                      agntkey_admin_workspace => 'a',
+                      agntkey_admin_max_keys => '1');
 
     for my $name (sort keys %directives) {
         my $text = "$name $directives{$name};";
@@ -733,6 +745,9 @@ sub good_configurations {
     good('off in any order', at("agntkey_admin_token_file off; $on"));
     good('a workspace', at("$on agntkey_admin_token_file off; "
                            . 'agntkey_admin_workspace $arg_a-$arg_b;'));
+    good("so many keys: $_", at("$on agntkey_admin_token_file off; "
+                                . "agntkey_admin_max_keys $_;"))
+        for 1, 10000, 1000000000;
     good('switched off', at('agntkey_admin off;'));
     good('a file of another name', at("$on agntkey_admin_token_file bare;"));
     good('lines without an end', with_file('end', "$digest\n  "));

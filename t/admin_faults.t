@@ -158,6 +158,8 @@ sub everything {
         my $value = $type eq 'hash' ? { @{ redis_cmd('HGETALL', $key) } }
                     : $type eq 'zset'
                       ? redis_cmd('ZRANGE', $key, 0, -1, 'WITHSCORES')
+                    : $type eq 'set'
+                      ? [sort @{ redis_cmd('SMEMBERS', $key) }]
                     : $type eq 'stream' ? redis_cmd('XRANGE', $key, '-', '+')
                     : redis_cmd('GET', $key);
         push @all, [$key, $value];

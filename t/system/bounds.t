@@ -191,6 +191,18 @@ for my $call (
     is_bounded("$call->[1]", ok_api(@$call), 3300, 8192);
 }
 
+# As many keys in force as a workspace may have, and far more.
+
+redis_cmd('EVAL', 'for i=1,300000 do redis.call("SADD",KEYS[1],ARGV[1]..'
+          . 'string.format("%08d",i)) end return 1', 1,
+          "agntkey:live:{$tag}acme", $tag);
+
+for my $call ([409, 'POST keys', { workspace => 'acme', name => 'a' }],
+              [409, 'POST keys/' . key_id(key_for('two')) . '/rotate'])
+{
+    is_bounded("$call->[1], too many keys", ok_api(@$call), 300, 100);
+}
+
 # Names that are none hide all others, after so many questions.
 
 is_bounded('GET workspaces', ok_api(500, 'GET workspaces'), 100, 101);

@@ -94,6 +94,12 @@ location /agntkey/ {
     agntkey_admin_token_file $tokens;
 }
 
+location /few/ {
+    agntkey_admin on;
+    agntkey_admin_token_file $tokens;
+    agntkey_admin_max_keys 1;
+}
+
 location /pinned/ {
     agntkey_admin on;
     agntkey_admin_token_file $tokens;
@@ -290,6 +296,10 @@ call('POST /keys/{id}/rotate', 'an Idempotency-Key again',
 call('POST /keys/{id}/rotate', 'an Idempotency-Key that is none',
      is => '400 invalid_idempotency_key', path => "keys/$id/rotate",
      headers => ['Idempotency-Key: a b']);
+call('POST /keys', 'too many keys', is => '409 too_many_keys',
+     prefix => '/few/', body => { workspace => 'acme', name => 'Report' });
+call('POST /keys/{id}/rotate', 'too many keys', is => '409 too_many_keys',
+     prefix => '/few/', path => "keys/$id/rotate");
 call('POST /keys/{id}/rotate', 'a bad value', is => '400 invalid_member',
      path => "keys/$id/rotate", body => $_)
     for { overlap_seconds => 7776001 }, { overlap_seconds => -1 },
