@@ -272,7 +272,7 @@ torture('revoke', codes => '200',
             return $again ne '200' && "once more: $again";
         });
 
-redis_cmd('FLUSHALL');
+redis_empty();
 seed_key('good');
 seed_workspace('two');
 redis_cmd('ZADD', 'agntkey:workspaces', 0, 'acme', 0, 'two');
