@@ -611,6 +611,18 @@ ngx_http_agntkey_admin_made(ngx_http_agntkey_admin_t *a,
                                  "another.", NULL);
     }
 
+    if (what->len == 4 && ngx_strncmp(what->data, "gone", 4) == 0) {
+        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_CONFLICT,
+                                 "workspace_deleted",
+                                 "The record of this workspace was deleted, "
+                                 "and its keys may be there still. It has to "
+                                 "be written by hand.", NULL);
+    }
+
+    if (what->len == 3 && ngx_strncmp(what->data, "odd", 3) == 0) {
+        return ngx_http_agntkey_admin_odd(a);
+    }
+
     if (what->len == 4 && ngx_strncmp(what->data, "full", 4) == 0) {
         return ngx_http_agntkey_answer_problem(r, NGX_HTTP_CONFLICT,
                                  "too_many_keys",

@@ -33,6 +33,7 @@ static ngx_http_agntkey_title_t  ngx_http_agntkey_titles[] = {
     { "key_revoked", "Revoked key" },
     { "key_expired", "Expired key" },
     { "too_many_keys", "Too many keys" },
+    { "workspace_deleted", "Deleted workspace" },
     { "body_too_large", "Body too large" },
     { "unsupported_media_type", "Unsupported media type" },
     { "store_unavailable", "Store unavailable" },

@@ -89,9 +89,12 @@ static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
  * workspace: no worker can hold a lease from before, so the registry may have
  * its mark.  In any other Redis without one a revocation has to wait.
  *
- * A workspace comes into being with its first key.  The record is written
- * last: a script that fails is not undone, and what is in the index without a
- * record is passed over.
+ * A workspace comes into being with its first key.  One that has left traces
+ * and has no record was taken away by hand, and its keys with it: making it
+ * anew would bring them back.  So its record is written before the traces are.
+ *
+ * The record of the key is written last: a script that fails is not undone, and
+ * what is in the index without a record is passed over.
  */
 
 static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
@@ -106,12 +109,14 @@ static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
     "if ARGV[10]~='' then local first=call('GET',i) "
     "if first then return {'repeat',first} end end "
     "if call('EXISTS',KEYS[1])==1 then return {'taken'} end "
+    "local t,first=now(),call('EXISTS',w)==0 "
+    "if first and call('EXISTS','agntkey:index:'..tag..ws,"
+    "'agntkey:live:'..tag..ws,'agntkey:audit:'..tag..ws)>0 then "
+    "return {'gone'} end "
     "if full(ws,tonumber(ARGV[11])) then return {'full'} end "
-    "local t=now() "
+    "if first then call('HSET',w,'active','1','created_at',t) end "
     "live(ws,id) "
     "call('ZADD','agntkey:index:'..tag..ws,t,id) "
-    "if call('EXISTS',w)==0 then "
-    "call('HSET',w,'active','1','created_at',t) end "
     "audit(ws,'action','created','id',id,'at',t) "
     "if ARGV[10]~='' then call('SET',i,id,'EX','86400') end "
     "local new={'digest',ARGV[6],'active','1','workspace',ws,"
@@ -162,7 +167,9 @@ static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
 
 /*
  * The old one expires when the overlap ends, and never later than before.  A
- * repetition may find it expired, so it is told from that first.
+ * repetition may find it expired, so it is told from that first.  A record with
+ * an end that is no time, or without a name, is left as it is: nobody accepts
+ * it, and a good end would make it good.
  */
 
 static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
@@ -173,8 +180,9 @@ static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
     "if ARGV[9]~='' then local first=call('GET',i) "
     "if first then return {'repeat',first} end end "
     "if r[2]~='1' then return {'revoked'} end "
-    "if r[7] and (tonumber(r[7]) or 0)<=tonumber(t) then "
-    "return {'expired'} end "
+    "if not r[4] or r[7] and (not string.find(r[7],'^%d+$') "
+    "or tonumber(r[7])>253402300799999) then return {'odd'} end "
+    "if r[7] and tonumber(r[7])<=tonumber(t) then return {'expired'} end "
     "if call('EXISTS',KEYS[2])==1 then return {'taken'} end "
     "if full(r[3],tonumber(ARGV[10])) then return {'full'} end "
     "local name=ARGV[7] if name=='' then name=r[4] end "

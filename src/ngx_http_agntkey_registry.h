@@ -82,12 +82,12 @@ typedef struct {
  *                           of NGX_HTTP_AGNTKEY_ROW: the fields of the
  *                           record and the last use in ms
  *     create                (workspaces' name) and an array: "ok" and a row,
- *                           "repeat" and the first one's id, "full" or
- *                           "taken"
+ *                           "repeat" and the first one's id, "gone", which
+ *                           is the workspace, "full" or "taken"
  *     rotate                nil, or an array: "ok", the new row and the end of
  *                           the old key in ms; "repeat" and the first one's
- *                           id; "revoked", "expired", "full" or
- *                           "taken"
+ *                           id; "revoked", "odd", which is the old record,
+ *                           "expired", "full" or "taken"
  *     list                  an array: id and created_at to go on after, or
  *                           two empty strings; then an array of ids and rows
  *                           by turns

@@ -891,10 +891,11 @@ GET /open
 --- init
 my $tag = workspace_tag('acme');
 
-for my $name ('workspaces', "index:{$tag}acme", "audit:{$tag}acme",
+for my $name ('workspaces', "index:{$tag}acme", "live:{$tag}acme", "audit:{$tag}acme",
               "used:{$tag}acme", "workspace:{$tag}acme")
 {
     redis_empty();
+    seed_workspace('acme') if $name !~ /^workspace:/;
     redis_cmd('SET', "agntkey:$name", 'of the wrong type');
 
     my $res = main::api('POST keys', main::new_key());

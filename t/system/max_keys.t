@@ -190,6 +190,7 @@ for my $prefix ('three', 'within') {
 
     # Many, of which a call looks at some.
     redis_empty();
+    seed_workspace('acme');
     redis_cmd('EVAL', q{for i = 1, 400 do
         local random = string.format('%08d', i)
         redis.call('SADD', KEYS[1], ARGV[1] .. random)
@@ -260,6 +261,7 @@ for my $prefix ('three', 'within') {
     is_answer(create('three'), '201', 'and room is made later');
 
     redis_empty();
+    seed_workspace('acme');
     redis_cmd('SET', $live, 'something else');
     like(create('three')->{is}, qr/^503 /, 'another type there: 503');
     is(scalar @{ redis_cmd('KEYS', 'agntkey:key:*') }, 0, 'and no key');

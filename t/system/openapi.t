@@ -296,6 +296,9 @@ call('POST /keys/{id}/rotate', 'an Idempotency-Key again',
 call('POST /keys/{id}/rotate', 'an Idempotency-Key that is none',
      is => '400 invalid_idempotency_key', path => "keys/$id/rotate",
      headers => ['Idempotency-Key: a b']);
+seed_key('gone', workspace => 'gone', no_workspace => 1);
+call('POST /keys', 'a workspace without a record', is => '409 workspace_deleted',
+     body => { workspace => 'gone', name => 'Report' });
 call('POST /keys', 'too many keys', is => '409 too_many_keys',
      prefix => '/few/', body => { workspace => 'acme', name => 'Report' });
 call('POST /keys/{id}/rotate', 'too many keys', is => '409 too_many_keys',
