@@ -11,6 +11,7 @@ use lib 't/util';
 use Agntkey;
 use Agntkey::Nginx;
 use Agntkey::Workers;
+use IO::Socket::UNIX;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -840,6 +841,62 @@ for my $lost ('echo', 'ack') {
     is(asked('one'), '200 MISS', 'no stream: it asks Redis');
 
     redis_cmd('ACL', 'SETUSER', 'default', '+subscribe');
+    ok(defined $nginx->quit, 'quit');
+}
+
+
+# --- what Redis tells of, and what not: the receipt relies on the former
+
+{
+    redis_empty();
+    seed_key('one');
+
+    my $sock = IO::Socket::UNIX->new(Peer => redis()->sock) or die "$!\n";
+    my ($text, $n) = ('', 0);
+
+    print {$sock} "HELLO 3\r\nCLIENT TRACKING ON BCAST PREFIX agntkey:key:"
+                  . "\r\n";
+
+    # The next write, to a record of its own, is told behind all that was.
+    my $told = sub {
+        my ($code) = @_;
+        my $mark = 'agntkey:key:mark-' . ++$n;
+
+        $code->();
+        redis_cmd('SET', $mark, 1);
+
+        while ($text !~ /\Q$mark\E\r\n/) {
+            vec(my $set = '', fileno $sock, 1) = 1;
+            select($set, undef, undef, 5) or die "Redis tells nothing\n";
+            sysread $sock, $text, 65536, length $text or die "Redis left\n";
+        }
+
+        my ($before) = $text =~ /\A(.*?)\Q$mark\E/s;
+        $text =~ s/\A.*?\Q$mark\E\r\n//s;
+
+        return $before =~ /\Q@{[ record_of('one') ]}\E\r\n/ ? 1 : 0;
+    };
+
+    is($told->(sub { redis_cmd('HSET', record_of('one'), 'name', 'a key') }),
+       1, 'an HSET that changes nothing is told');
+    is($told->(sub { redis_cmd('HDEL', record_of('one'), 'active') }), 1,
+       'an HDEL is told');
+    is($told->(sub { redis_cmd('HDEL', record_of('one'), 'active') }), 0,
+       'an HDEL of a field that is not there is told to nobody');
+
+    # So is a revocation that is repeated, and it is confirmed all the same.
+    my $nginx = Agntkey::Nginx->new(workers => 2,
+                                    cached(cache => $long))->start;
+    my %worker = worker_clients($nginx);
+    my @receipts;
+
+    ok(wait_until(10, sub { redis_cmd('ZCARD', 'agntkey:workers') == 2 }),
+       'two workers');
+    is($told->(sub { push @receipts, revoke('one') }), 1,
+       'a revocation of what was revoked by hand sets its time: told');
+    is($told->(sub { push @receipts, revoke('one') }), 0,
+       'a revocation again is told to nobody');
+    receipt_is($_, 2, 2, 'and has its receipt') for @receipts;
     ok(defined $nginx->quit, 'quit');
 }
 
