@@ -205,9 +205,9 @@ ngx_http_agntkey_lookup_send(ngx_http_agntkey_lookup_t *lookup)
     ngx_memcpy(p + 1, lookup->id + NGX_HTTP_AGNTKEY_TAG_LEN,
                NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
 
-    if (ngx_http_agntkey_redis_send(lookups->redis, &lookups->command,
-                                    ngx_http_agntkey_lookup_key_handler,
-                                    lookup)
+    if (ngx_http_agntkey_redis_ask(lookups->redis, &lookups->command,
+                                   ngx_http_agntkey_lookup_key_handler,
+                                   lookup)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -239,9 +239,9 @@ ngx_http_agntkey_lookup_workspace(ngx_http_agntkey_lookup_t *lookup,
     bytes.data = hint->bytes;
     bytes.len = hint->nbytes;
 
-    if (ngx_http_agntkey_redis_send(lookup->lookups->redis, &bytes,
-                                    ngx_http_agntkey_lookup_workspace_handler,
-                                    lookup)
+    if (ngx_http_agntkey_redis_ask(lookup->lookups->redis, &bytes,
+                                   ngx_http_agntkey_lookup_workspace_handler,
+                                   lookup)
         != NGX_OK)
     {
         return NGX_ERROR;

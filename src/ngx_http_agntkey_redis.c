@@ -318,6 +318,26 @@ ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_int_t
+ngx_http_agntkey_redis_ask(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
+    ngx_http_agntkey_redis_handler_pt handler, void *data)
+{
+    size_t  used;
+
+    used = redis->out.last - redis->out.pos;
+
+    if (redis->ncommands >= NGX_HTTP_AGNTKEY_REDIS_QUEUE
+                            - NGX_HTTP_AGNTKEY_REDIS_QUEUE_OWN
+        || used + bytes->len > NGX_HTTP_AGNTKEY_REDIS_BUFFER
+                               - NGX_HTTP_AGNTKEY_REDIS_BUFFER_OWN)
+    {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_agntkey_redis_send(redis, bytes, handler, data);
+}
+
+
+ngx_int_t
 ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
     ngx_http_agntkey_redis_handler_pt handler, void *data)
 {

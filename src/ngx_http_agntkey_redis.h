@@ -34,6 +34,10 @@
 #define NGX_HTTP_AGNTKEY_REDIS_QUEUE         16384
 #define NGX_HTTP_AGNTKEY_REDIS_BUFFER        (8 * 1024 * 1024)
 
+/* of these, what requests leave to the worker: leases must not end by load */
+#define NGX_HTTP_AGNTKEY_REDIS_QUEUE_OWN     256
+#define NGX_HTTP_AGNTKEY_REDIS_BUFFER_OWN    65536
+
 /* between attempts, ms: doubled from min to max, less a random half at most */
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MIN   200
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MAX   2000
@@ -142,6 +146,13 @@ void ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
  * no memory is left: then the handler is not called.
  */
 ngx_int_t ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis,
+    ngx_str_t *bytes, ngx_http_agntkey_redis_handler_pt handler, void *data);
+
+/*
+ * The same on behalf of requests, of which there may be any number: declines
+ * while there is still room for commands of the worker itself.
+ */
+ngx_int_t ngx_http_agntkey_redis_ask(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *bytes, ngx_http_agntkey_redis_handler_pt handler, void *data);
 
 

@@ -288,8 +288,8 @@ ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use)
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_send(use->usage->redis, &bytes,
-                                     ngx_http_agntkey_usage_handler, use);
+    rc = ngx_http_agntkey_redis_ask(use->usage->redis, &bytes,
+                                    ngx_http_agntkey_usage_handler, use);
 
     ngx_http_agntkey_resp_format_free(&bytes);
 

@@ -1555,6 +1555,14 @@ ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_int_t
+ngx_http_agntkey_redis_ask(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
+    ngx_http_agntkey_redis_handler_pt handler, void *data)
+{
+    return ngx_http_agntkey_redis_send(redis, bytes, handler, data);
+}
+
+
+ngx_int_t
 ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
     ngx_http_agntkey_redis_handler_pt handler, void *data)
 {
