@@ -296,6 +296,7 @@ sub words {
         agntkey_token           => qr/needs a value with a variable/,
         agntkey_stale           => qr/invalid value/,
         agntkey_admin_workspace => qr/takes a workspace/,
+        agntkey_admin_max_keys  => qr/invalid number/,
     );
     my %http_says = (
         agntkey_prefix          => qr/what keys begin with/,

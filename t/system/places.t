@@ -63,7 +63,7 @@ my $limited = qr/^agntkey(?:_workspace|_scope)?$/;
 
 # Those of the admin API have tests of their own, below.
 my @admin = qw(agntkey_admin agntkey_admin_token_file
-               agntkey_admin_workspace);
+               agntkey_admin_workspace agntkey_admin_max_keys);
 
 {
     my $file = 'src/ngx_http_agntkey_module.c';

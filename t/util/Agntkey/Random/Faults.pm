@@ -385,8 +385,12 @@ sub do_by_hand {
               . "}$workspace";
     my $at = int(1000 * (Time::HiRes::time() + 3600 * (rand(48) - 24)));
 
+    # Its last field is the end of a record, which is another matter.
+    my $unless = "if redis.call('HEXISTS',KEYS[1],'active')==1 then "
+                 . "redis.call('HDEL',KEYS[1],'created_at') end";
+
     $self->send_redis('by_hand', rand() < 0.5
-                      ? "HDEL $key created_at"
+                      ? qq{EVAL "$unless" 1 $key}
                       : "HSET $key created_at $at", 0.1);
 }
 
