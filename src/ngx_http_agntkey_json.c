@@ -153,8 +153,10 @@ done:
 
 
 /*
- * jansson does not tell a text that is wrong from memory that ran out, so what
- * it takes is watched meanwhile.
+ * jansson does not tell a text that is wrong from memory that ran out, and
+ * where the buffer of a token cannot grow it goes on with a token that is cut
+ * off: what it takes is watched meanwhile, and a text that was read without
+ * memory is none.
  */
 
 static json_t *
@@ -173,6 +175,11 @@ ngx_http_agntkey_json_load(ngx_str_t *text)
                       &err);
 
     json_set_alloc_funcs(ngx_http_agntkey_json_malloc, free_fn);
+
+    if (root && ngx_http_agntkey_json_starved) {
+        json_decref(root);
+        return NULL;
+    }
 
     return root;
 }
