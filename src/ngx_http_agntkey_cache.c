@@ -17,6 +17,11 @@
 #define NGX_HTTP_AGNTKEY_CACHE_CHANCES  32
 
 
+/* secret numbers for a tag, the length of a name, and the longest name */
+#define NGX_HTTP_AGNTKEY_CACHE_WORDS                                          \
+    (2 + NGX_HTTP_AGNTKEY_WORKSPACE_MAX / 4)
+
+
 typedef struct {
     ngx_queue_t                     queue;      /* newest first */
     ngx_uint_t                      n;
@@ -41,6 +46,9 @@ struct ngx_http_agntkey_cache_s {
     int64_t                         good;       /* when it was true, ms */
 
     uint64_t                        secret[4];
+
+    /* of the names of workspaces, which are longer than an id */
+    uint64_t                        home_secret[NGX_HTTP_AGNTKEY_CACHE_WORDS];
     ngx_log_t                      *log;
 };
 
@@ -48,6 +56,8 @@ struct ngx_http_agntkey_cache_s {
 static ngx_uint_t ngx_http_agntkey_cache_size(ngx_uint_t n);
 static ngx_uint_t ngx_http_agntkey_cache_bucket(
     ngx_http_agntkey_cache_t *cache, u_char *id);
+static uint32_t ngx_http_agntkey_cache_home_hash(
+    ngx_http_agntkey_cache_t *cache, u_char *tag, ngx_str_t *name);
 static ngx_http_agntkey_workspace_t *ngx_http_agntkey_cache_home(
     ngx_http_agntkey_cache_t *cache, u_char *tag, ngx_str_t *name,
     uint32_t hash);
@@ -97,7 +107,9 @@ ngx_http_agntkey_cache_create(ngx_uint_t entries, ngx_uint_t negative,
                               log);
 
     if (cache->buckets == NULL || cache->homes == NULL
-        || RAND_bytes((u_char *) cache->secret, sizeof(cache->secret)) != 1)
+        || RAND_bytes((u_char *) cache->secret, sizeof(cache->secret)) != 1
+        || RAND_bytes((u_char *) cache->home_secret,
+                      sizeof(cache->home_secret)) != 1)
     {
         ngx_http_agntkey_cache_destroy(cache);
         return NULL;
@@ -318,7 +330,7 @@ ngx_http_agntkey_cache_forget_workspace(ngx_http_agntkey_cache_t *cache,
     ngx_http_agntkey_workspace_t  *workspace;
 
     workspace = ngx_http_agntkey_cache_home(cache, tag, name,
-                                    ngx_murmur_hash2(name->data, name->len));
+                        ngx_http_agntkey_cache_home_hash(cache, tag, name));
     if (workspace) {
         workspace->epoch = 0;
         workspace->changes++;
@@ -366,7 +378,7 @@ ngx_http_agntkey_cache_inactive(ngx_http_agntkey_cache_t *cache, u_char *tag,
     ngx_http_agntkey_workspace_t  *workspace;
 
     workspace = ngx_http_agntkey_cache_home(cache, tag, name,
-                                    ngx_murmur_hash2(name->data, name->len));
+                        ngx_http_agntkey_cache_home_hash(cache, tag, name));
 
     if (workspace && workspace->active && workspace->epoch) {
         workspace->epoch = 0;
@@ -405,7 +417,7 @@ ngx_http_agntkey_cache_workspace(ngx_http_agntkey_cache_t *cache, u_char *tag,
     uint32_t                        hash;
     ngx_http_agntkey_workspace_t   *workspace, **home;
 
-    hash = ngx_murmur_hash2(name->data, name->len);
+    hash = ngx_http_agntkey_cache_home_hash(cache, tag, name);
 
     workspace = ngx_http_agntkey_cache_home(cache, tag, name, hash);
 
@@ -499,6 +511,50 @@ static ngx_uint_t
 ngx_http_agntkey_cache_bucket(ngx_http_agntkey_cache_t *cache, u_char *id)
 {
     return ngx_http_agntkey_cache_hash(cache, id) & cache->mask;
+}
+
+
+/*
+ * The same for a workspace: customers may choose its name.  What is longer
+ * than a name may be, which Redis can tell of, is not hashed to its end.
+ */
+
+static uint32_t
+ngx_http_agntkey_cache_home_hash(ngx_http_agntkey_cache_t *cache, u_char *tag,
+    ngx_str_t *name)
+{
+    size_t      len;
+    u_char     *p;
+    uint32_t    word;
+    uint64_t    hash, *secret;
+
+    secret = cache->home_secret;
+
+    ngx_memcpy(&word, tag, NGX_HTTP_AGNTKEY_TAG_LEN);
+
+    hash = *secret++ * word;
+    hash += *secret++ * (uint32_t) name->len;
+
+    p = name->data;
+
+    for (len = ngx_min(name->len, NGX_HTTP_AGNTKEY_WORKSPACE_MAX);
+         len >= sizeof(uint32_t);
+         len -= sizeof(uint32_t))
+    {
+        ngx_memcpy(&word, p, sizeof(uint32_t));
+        p += sizeof(uint32_t);
+
+        hash += *secret++ * word;
+    }
+
+    if (len) {
+        word = 0;
+        ngx_memcpy(&word, p, len);
+
+        hash += *secret * word;
+    }
+
+    return (uint32_t) (hash >> 32);
 }
 
 

@@ -20,6 +20,11 @@
 #define TEST_HOMES    4
 
 
+/* names that meet in one of that many buckets, where anybody can know which */
+#define TEST_MEET     200
+#define TEST_BUCKETS  64
+
+
 /* what the rules say that is known of an id, or of a workspace */
 
 typedef struct {
@@ -846,6 +851,62 @@ test_memory(void)
 
 
 /*
+ * Customers may choose the names of their workspaces, so that they would meet
+ * in one bucket if the hash had no secret: nginx's own murmur2 has none.
+ */
+
+static void
+test_spread(size_t len)
+{
+    u_char                         text[65];
+    ngx_str_t                      name;
+    ngx_uint_t                     i, n, most, buckets[TEST_BUCKETS];
+    ngx_http_agntkey_cache_t      *cache;
+    ngx_http_agntkey_workspace_t  *w[TEST_MEET];
+
+    cache = test_cache(TEST_BUCKETS, 1);
+
+    ngx_memset(text, 'w', sizeof(text));
+    ngx_memzero(buckets, sizeof(buckets));
+
+    name.data = text;
+    name.len = len;
+    most = 0;
+
+    for (i = 0, n = 0; n < TEST_MEET; i++) {
+        sprintf((char *) text + len - 6, "%06lu", (unsigned long) i);
+
+        if (ngx_murmur_hash2(text, len) % TEST_BUCKETS) {
+            continue;
+        }
+
+        w[n] = ngx_http_agntkey_cache_workspace(cache, test_tag, &name);
+
+        if (w[n] == NULL) {
+            break;
+        }
+
+        most = ngx_max(most, ++buckets[w[n]->hash % TEST_BUCKETS]);
+
+        tap_ok(ngx_http_agntkey_cache_workspace(cache, test_tag, &name)
+               == w[n], "%lu: is found again", (unsigned long) i);
+        ngx_http_agntkey_cache_unref_workspace(cache, w[n]);
+
+        n++;
+    }
+
+    tap_ok(n == TEST_MEET, "all have a place");
+    tap_ok(most < 20, "no bucket has many: %lu", (unsigned long) most);
+
+    while (n--) {
+        ngx_http_agntkey_cache_unref_workspace(cache, w[n]);
+    }
+
+    ngx_http_agntkey_cache_destroy(cache);
+}
+
+
+/*
  * Random operations; after each, some id is asked for.  With room for all the
  * cache and the model agree; without, a hit is still one of the model.
  */
@@ -982,6 +1043,11 @@ main(void)
     test_refs();
     test_stale_rules();
     test_memory();
+
+    tap_case("names that meet in a hash without a secret");
+    test_spread(6);
+    test_spread(35);
+    test_spread(64);
 
     tap_case("random operations, with room for all");
     test_random(TEST_IDS, TEST_IDS, 0x9e3779b97f4a7c15ULL);
