@@ -271,7 +271,7 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
 
     if (ngx_http_agntkey_json_receipt(object, receipt->workers,
                                       receipt->acknowledged, took,
-                                      receipt->replicas)
+                                      receipt->replicas, receipt->synced)
         != NGX_OK)
     {
         ngx_http_agntkey_json_drop(object);

@@ -12,6 +12,9 @@
 /* how long WAIT may hold up what is behind it, ms */
 #define NGX_HTTP_AGNTKEY_BARRIER_WAIT    100
 
+/* of these, what WAITAOF has: it is to ask and not to wait, and 0 is forever */
+#define NGX_HTTP_AGNTKEY_BARRIER_SYNC    1
+
 /* answers that may come before it is known who has to answer */
 #define NGX_HTTP_AGNTKEY_BARRIER_EARLY   1024
 
@@ -36,7 +39,13 @@ struct ngx_http_agntkey_barriers_s {
 
     /* WAIT stops its connection, so there is one at a time, for many */
     ngx_msec_t                             wait;         /* ms */
-    unsigned                               wait_sent:1;
+    ngx_uint_t                             wait_sent;    /* no answer yet */
+    ngx_uint_t                             replicas;     /* what they said */
+    ngx_int_t                              synced;
+
+    ngx_uint_t                             lacks;        /* generation */
+    unsigned                               lacking:1;    /* WAITAOF, there */
+    unsigned                               silent:1;     /* and was logged */
 };
 
 
@@ -70,7 +79,9 @@ struct ngx_http_agntkey_barrier_s {
     unsigned                               over:1;
     unsigned                               wait_due:1;   /* for a WAIT ... */
     unsigned                               wait_sent:1;  /* ... under way */
+    unsigned                               marked:1;     /* after the write */
     ngx_uint_t                             replicas;     /* that there are */
+    ngx_uint_t                             generation;   /* of the write */
 };
 
 
@@ -95,8 +106,20 @@ static void ngx_http_agntkey_barriers_wait(
     ngx_http_agntkey_barriers_t *barriers);
 static void ngx_http_agntkey_barriers_wait_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_barriers_ask(
+    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler);
+static ngx_uint_t ngx_http_agntkey_barriers_may_sync(
+    ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_barrier_t *barrier);
+static void ngx_http_agntkey_barriers_sync_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_barriers_silent(
+    ngx_http_agntkey_barriers_t *barriers, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_barriers_answered(
+    ngx_http_agntkey_barriers_t *barriers);
 static void ngx_http_agntkey_barriers_waited(
-    ngx_http_agntkey_barriers_t *barriers, ngx_uint_t n);
+    ngx_http_agntkey_barriers_t *barriers);
 static void ngx_http_agntkey_barrier_acknowledge(
     ngx_http_agntkey_barrier_t *barrier, u_char *id);
 static void ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev);
@@ -118,6 +141,9 @@ static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
  * read is kept for the longest one.  The oldest come first, so more members
  * than are read at once become fewer with each call; until then the result is
  * an error.
+ *
+ * The last number is 1 if the mark was written: WAITAOF asks for the last write
+ * of its connection, and a revocation that is repeated writes nothing else.
  */
 
 static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
@@ -128,12 +154,15 @@ static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
     "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 60000 "
     "if tonumber(all[i+1])+lease<now then redis.pcall('ZREM',KEYS[1],all[i]) "
     "else out[#out+1]=all[i] end end "
+    "local wrote=0 local function put(...) local said=redis.pcall(...) "
+    "if type(said)=='table' and said.ok then wrote=1 end return said end "
     "local at,long=mark(tonumber(ARGV[3])) "
-    "if not at then at=long elseif id then write(redis.pcall,at,long) end "
+    "if not at then at=long put('SET',KEYS[2],old) "
+    "elseif id then write(put,at,long) end "
     "local _,replicas=string.gsub(info,'state=online','') "
     "redis.call('PUBLISH',ARGV[1],ARGV[2]) "
     "if #all==16384 then return redis.error_reply('ERR too many workers') end "
-    "return {now,at,replicas,out}"
+    "return {now,at,replicas,out,wrote}"
 );
 
 
@@ -223,6 +252,8 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     barrier->data = data;
     barrier->ident = -1;
     barrier->number = ++barriers->number;
+    barrier->receipt.synced = NGX_DECLINED;
+    barrier->generation = ngx_http_agntkey_redis_generation(barriers->admin);
 
     barrier->timer.handler = ngx_http_agntkey_barrier_timer_handler;
     barrier->timer.data = barrier;
@@ -439,7 +470,10 @@ ngx_http_agntkey_barrier_registry_handler(void *data,
 }
 
 
-/* Now, until when to wait, replicas, and the members of the registry. */
+/*
+ * Now, until when to wait, replicas, the members of the registry, and whether
+ * the mark was written.
+ */
 
 static ngx_int_t
 ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
@@ -451,7 +485,8 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
 
     elts = reply->elts;
 
-    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 4
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
+        || (reply->nelts != 4 && reply->nelts != 5)
         || elts[0]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         || elts[1]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         || elts[2]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
@@ -509,7 +544,20 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
     if (elts[2]->integer > 0) {
         barrier->replicas = (ngx_uint_t) elts[2]->integer;
         barrier->wait_due = 1;
+    }
 
+    if (reply->nelts == 5
+        && elts[4]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+        && elts[4]->integer == 1)
+    {
+        barrier->marked = 1;
+
+        if (ngx_http_agntkey_barriers_may_sync(barrier->barriers, barrier)) {
+            barrier->wait_due = 1;
+        }
+    }
+
+    if (barrier->wait_due) {
         ngx_http_agntkey_barriers_wait(barrier->barriers);
     }
 
@@ -551,18 +599,18 @@ ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
 
 
 /*
- * How many replicas have it, now or very soon?  That stops all who use the
- * connection (redis.io/docs/latest/commands/wait), so those who come while one
- * question is under way ask the next one together.
+ * How many replicas have it, now or very soon?  Is it on the disk?  That stops
+ * all who use the connection (redis.io/docs/latest/commands/wait and waitaof),
+ * so those who come while questions are under way ask the next ones together.
  */
 
 static void
 ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
 {
     u_char                       number[NGX_INT_T_LEN], ms[NGX_INT_T_LEN];
-    ngx_int_t                    rc;
-    ngx_str_t                    argv[3], bytes;
-    ngx_uint_t                   n;
+    ngx_str_t                    argv[4];
+    ngx_msec_t                   wait;
+    ngx_uint_t                   n, due, sync;
     ngx_queue_t                 *q;
     ngx_http_agntkey_barrier_t  *barrier;
 
@@ -571,6 +619,8 @@ ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
     }
 
     n = 0;
+    due = 0;
+    sync = 0;
 
     for (q = ngx_queue_head(&barriers->queue);
          q != ngx_queue_sentinel(&barriers->queue);
@@ -581,34 +631,104 @@ ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
         if (barrier->wait_due) {
             barrier->wait_due = 0;
             barrier->wait_sent = 1;
+            due = 1;
             n = ngx_max(n, barrier->replicas);
+
+            barrier->marked = ngx_http_agntkey_barriers_may_sync(barriers,
+                                                                 barrier);
+            sync |= barrier->marked;
         }
     }
 
-    if (n == 0) {
+    if (!due) {
         return;
     }
 
-    ngx_str_set(&argv[0], "WAIT");
-    argv[1].data = number;
-    argv[1].len = ngx_sprintf(number, "%ui", n) - number;
-    argv[2].data = ms;
-    argv[2].len = ngx_sprintf(ms, "%M", barriers->wait) - ms;
+    barriers->replicas = 0;
+    barriers->synced = NGX_DECLINED;
+
+    /* one is for us: nobody is told before all is sent */
 
     barriers->wait_sent = 1;
 
-    rc = ngx_http_agntkey_resp_format(argv, 3, &bytes);
+    if (n) {
+        wait = barriers->wait;
+
+        if (sync && wait > NGX_HTTP_AGNTKEY_BARRIER_SYNC) {
+            wait -= NGX_HTTP_AGNTKEY_BARRIER_SYNC;
+        }
+
+        ngx_str_set(&argv[0], "WAIT");
+        argv[1].data = number;
+        argv[1].len = ngx_sprintf(number, "%ui", n) - number;
+        argv[2].data = ms;
+        argv[2].len = ngx_sprintf(ms, "%M", wait) - ms;
+
+        if (ngx_http_agntkey_barriers_ask(barriers, argv, 3,
+                                        ngx_http_agntkey_barriers_wait_handler)
+            != NGX_OK)
+        {
+            sync = 0;
+        }
+    }
+
+    if (sync) {
+        ngx_str_set(&argv[0], "WAITAOF");
+        ngx_str_set(&argv[1], "1");
+        ngx_str_set(&argv[2], "0");
+        argv[3].data = ms;
+        argv[3].len = ngx_sprintf(ms, "%d", NGX_HTTP_AGNTKEY_BARRIER_SYNC)
+                      - ms;
+
+        (void) ngx_http_agntkey_barriers_ask(barriers, argv, 4,
+                                       ngx_http_agntkey_barriers_sync_handler);
+    }
+
+    ngx_http_agntkey_barriers_answered(barriers);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_barriers_ask(ngx_http_agntkey_barriers_t *barriers,
+    ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler)
+{
+    ngx_int_t  rc;
+    ngx_str_t  bytes;
+
+    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes, handler,
+                                     barriers);
+
+    ngx_http_agntkey_resp_format_free(&bytes);
 
     if (rc == NGX_OK) {
-        rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes,
-                                       ngx_http_agntkey_barriers_wait_handler,
-                                       barriers);
-        ngx_http_agntkey_resp_format_free(&bytes);
+        barriers->wait_sent++;
     }
 
-    if (rc != NGX_OK) {
-        ngx_http_agntkey_barriers_waited(barriers, 0);
-    }
+    return rc;
+}
+
+
+/*
+ * A connection that is not that of the write knows nothing of it, and would
+ * say at once that all is well.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_barriers_may_sync(ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_barrier_t *barrier)
+{
+    ngx_uint_t  generation;
+
+    generation = ngx_http_agntkey_redis_generation(barriers->admin);
+
+    return barrier->marked
+           && barrier->generation == generation
+           && !(barriers->lacking && barriers->lacks == generation);
 }
 
 
@@ -616,38 +736,118 @@ static void
 ngx_http_agntkey_barriers_wait_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
 {
-    ngx_uint_t                    n;
     ngx_http_agntkey_barriers_t  *barriers = data;
 
     /* without an answer none is known to have it */
-
-    n = 0;
 
     if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
         && reply->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
         && reply->integer > 0)
     {
-        n = (ngx_uint_t) reply->integer;
+        barriers->replicas = (ngx_uint_t) reply->integer;
     }
 
     ngx_http_agntkey_resp_free(reply);
 
-    ngx_http_agntkey_barriers_waited(barriers, n);
+    ngx_http_agntkey_barriers_answered(barriers);
+}
 
-    ngx_http_agntkey_barriers_wait(barriers);
+
+static void
+ngx_http_agntkey_barriers_sync_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+{
+    static char  off[] = "appendonly is disabled";
+
+    ngx_http_agntkey_barriers_t  *barriers = data;
+
+    if (rc == NGX_HTTP_AGNTKEY_REDIS_OK) {
+
+        if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY && reply->nelts == 2
+            && reply->elts[0]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+            && reply->elts[1]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+            && (reply->elts[0]->integer == 0 || reply->elts[0]->integer == 1))
+        {
+            barriers->synced = (ngx_int_t) reply->elts[0]->integer;
+            barriers->silent = 0;
+
+        } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
+                   && ngx_strnstr(reply->str.data, off, reply->str.len))
+        {
+            /* there is no file that could be synced */
+
+            barriers->synced = 0;
+            barriers->silent = 0;
+
+        } else {
+            ngx_http_agntkey_barriers_silent(barriers, reply);
+        }
+    }
+
+    ngx_http_agntkey_resp_free(reply);
+
+    ngx_http_agntkey_barriers_answered(barriers);
+}
+
+
+/* A server without the command is not asked again over this connection. */
+
+static void
+ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_reply_t *reply)
+{
+    u_char       buf[128];
+    ngx_str_t    text;
+
+    static char  unknown[] = "ERR unknown command";
+
+    ngx_str_set(&text, "a reply of the wrong shape");
+
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+        ngx_http_agntkey_resp_error_text(reply, buf, &text);
+
+        if (reply->str.len >= sizeof(unknown) - 1
+            && ngx_strncmp(reply->str.data, unknown, sizeof(unknown) - 1) == 0)
+        {
+            barriers->lacking = 1;
+            barriers->lacks = ngx_http_agntkey_redis_generation(
+                                                             barriers->admin);
+        }
+    }
+
+    if (!barriers->silent) {
+        barriers->silent = 1;
+
+        ngx_log_error(NGX_LOG_NOTICE, barriers->log, 0,
+                      "agntkey: Redis does not say whether a revocation is on "
+                      "its disk, and receipts do not have \"synced\": %V",
+                      &text);
+    }
+}
+
+
+static void
+ngx_http_agntkey_barriers_answered(ngx_http_agntkey_barriers_t *barriers)
+{
+    if (--barriers->wait_sent == 0) {
+        ngx_http_agntkey_barriers_waited(barriers);
+        ngx_http_agntkey_barriers_wait(barriers);
+    }
 }
 
 
 /* Whoever is told may be gone then, and have begun others, behind him. */
 
 static void
-ngx_http_agntkey_barriers_waited(ngx_http_agntkey_barriers_t *barriers,
-    ngx_uint_t n)
+ngx_http_agntkey_barriers_waited(ngx_http_agntkey_barriers_t *barriers)
 {
+    ngx_int_t                    synced;
+    ngx_uint_t                   n;
     ngx_queue_t                 *q;
     ngx_http_agntkey_barrier_t  *barrier;
 
-    barriers->wait_sent = 0;
+    n = barriers->replicas;
+    synced = barriers->synced;
 
 again:
 
@@ -660,6 +860,7 @@ again:
         if (barrier->wait_sent) {
             barrier->wait_sent = 0;
             barrier->receipt.replicas = n;
+            barrier->receipt.synced = barrier->marked ? synced : NGX_DECLINED;
 
             ngx_http_agntkey_barrier_check(barrier);
             goto again;

@@ -7,7 +7,7 @@
  * answered, or until the leases of those who have not are over.
  *
  *     asks      HMGET record; registry, PUBLISH agntkey:barrier
- *     waits     for the answers, for WAIT, for leases
+ *     waits     for the answers, for WAIT and WAITAOF, for leases
  */
 
 
@@ -49,6 +49,8 @@ typedef struct {
     ngx_uint_t     workers;          /* that held a lease */
     ngx_uint_t     acknowledged;     /* the leases of the others are over */
     ngx_uint_t     replicas;         /* that have what was written */
+    ngx_int_t      synced;           /* is it on the disk of Redis?  1, 0, or
+                                        NGX_DECLINED: not known */
 } ngx_http_agntkey_receipt_t;
 
 

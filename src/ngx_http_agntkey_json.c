@@ -518,7 +518,7 @@ ngx_http_agntkey_json_workspace(ngx_str_t *name, ngx_uint_t active,
 ngx_int_t
 ngx_http_agntkey_json_receipt(ngx_http_agntkey_json_t *object,
     ngx_uint_t workers, ngx_uint_t acknowledged, int64_t took,
-    ngx_uint_t replicas)
+    ngx_uint_t replicas, ngx_int_t synced)
 {
     json_t  *receipt;
 
@@ -528,7 +528,9 @@ ngx_http_agntkey_json_receipt(ngx_http_agntkey_json_t *object,
         || json_object_set_new(receipt, "acknowledged",
                                json_integer(acknowledged))
         || json_object_set_new(receipt, "took_ms", json_integer(took))
-        || json_object_set_new(receipt, "replicas", json_integer(replicas)))
+        || json_object_set_new(receipt, "replicas", json_integer(replicas))
+        || (synced >= 0
+            && json_object_set_new(receipt, "synced", json_boolean(synced))))
     {
         json_decref(receipt);
         return NGX_ERROR;

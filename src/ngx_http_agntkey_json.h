@@ -80,12 +80,13 @@ ngx_http_agntkey_json_t *ngx_http_agntkey_json_workspace(ngx_str_t *name,
 
 /*
  * Adds "receipt" to an object: how many workers there are, how many have said
- * that they know, how long that took in ms, and on how many replicas it is.
+ * that they know, how long that took in ms, on how many replicas it is, and
+ * whether it is on the disk of Redis: 1, 0, or less, which is left out.
  * NGX_OK, or NGX_ERROR without memory.
  */
 ngx_int_t ngx_http_agntkey_json_receipt(ngx_http_agntkey_json_t *object,
     ngx_uint_t workers, ngx_uint_t acknowledged, int64_t took,
-    ngx_uint_t replicas);
+    ngx_uint_t replicas, ngx_int_t synced);
 
 /* {"data":[...],"next_cursor":...} and its elements */
 ngx_http_agntkey_json_t *ngx_http_agntkey_json_list(void);

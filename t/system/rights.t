@@ -54,6 +54,7 @@ my %rules = (
     'no cache' => [block('agntkey', qr/`agntkey_cache off`[^:]*enough:$/s)],
     'no cache, 6.2' => [block('agntkey', qr/^\s*On Redis 6\.2:$/s)],
     'the admin API' => [block('agntkey-admin', qr/needs a user that writes,/)],
+    'WAITAOF' => [block('agntkey-admin', qr/for the `synced` of receipts:$/)],
 );
 
 is(scalar @blocks, scalar keys %rules, 'and there are no others');
