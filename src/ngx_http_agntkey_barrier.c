@@ -677,7 +677,8 @@ ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
         ngx_str_set(&argv[1], "1");
         ngx_str_set(&argv[2], "0");
         argv[3].data = ms;
-        argv[3].len = ngx_sprintf(ms, "%d", NGX_HTTP_AGNTKEY_BARRIER_SYNC)
+        argv[3].len = ngx_sprintf(ms, "%M",
+                                  (ngx_msec_t) NGX_HTTP_AGNTKEY_BARRIER_SYNC)
                       - ms;
 
         (void) ngx_http_agntkey_barriers_ask(barriers, argv, 4,

@@ -819,11 +819,15 @@ fuzz_answer(ngx_http_agntkey_redis_t *redis)
 
     } else if (redis == fuzz_admin && command->argc == 8) {
         snprintf(text, sizeof(text),
-                 "*4\r\n:%lld\r\n:0\r\n:1\r\n*2\r\n"
+                 "*5\r\n:%lld\r\n:0\r\n:1\r\n*2\r\n"
                  "$28\r\nhost/1/%s/2000\r\n"
-                 "$28\r\nhost/2/00000000000000ff/3000\r\n",
+                 "$28\r\nhost/2/00000000000000ff/3000\r\n"
+                 ":1\r\n",
                  (long long) fuzz_now, fuzz_worker);
         fuzz_bring_text(redis, text);
+
+    } else if (redis == fuzz_admin && command->argc == 4) {
+        fuzz_bring_text(redis, "*2\r\n:1\r\n:0\r\n");
 
     } else {
         fuzz_bring_text(redis, ":1\r\n");
@@ -1274,7 +1278,7 @@ fuzz_barrier_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
             continue;
         }
 
-        if (reply->nelts != 4
+        if ((reply->nelts != 4 && reply->nelts != 5)
             || reply->elts[3]->type != NGX_HTTP_AGNTKEY_RESP_ARRAY)
         {
             continue;
@@ -1534,6 +1538,13 @@ ngx_uint_t
 ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis)
 {
     return redis->away;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_redis_generation(ngx_http_agntkey_redis_t *redis)
+{
+    return redis->number;
 }
 
 
