@@ -316,7 +316,7 @@ main::redis_version() >= 7
 main::populate();
 redis_cmd('CONFIG', 'SET', 'dbfilename', 'dump.rdb');
 redis_cmd('SAVE');
-$::loading = redis_server(port => $::other, args => [
+$::loading = redis_server(port => $::other, may_load => 1, args => [
     '--dir', redis()->dir, '--dbfilename', 'dump.rdb', @::slowly]);
 --- init
 is_true($::loading->cmd('INFO', 'persistence') =~ /^loading:1/m,

@@ -21,8 +21,9 @@ use constant MAX_SOCK_PATH => 107;
 my @servers;
 
 
-# new(dir => path, port => number, tls_port => number, args => [...]):
-# nothing runs yet.
+# new(dir => path, port => number, tls_port => number, args => [...],
+#     may_load => true if it counts as started while it loads): nothing runs
+# yet.
 
 sub new {
     my ($class, %opt) = @_;
@@ -184,8 +185,10 @@ sub answers {
     my ($self) = @_;
     my $pong = eval { $self->cmd('PING') };
 
-    # With a password, or while it loads: it is there all the same.
-    return defined $pong || $@ =~ /^(?:NOAUTH|LOADING)/;
+    # With a password it is there all the same.  While it loads it is not,
+    # unless that is what is wanted: other commands would get an error.
+    return 1 if defined $pong || $@ =~ /^NOAUTH/;
+    return $self->{may_load} && $@ =~ /^LOADING/;
 }
 
 
