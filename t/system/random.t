@@ -93,6 +93,31 @@ sub found {
         ['403 within a lease after it was on', \@off, '',
          'R 8009999 8010400 7 403 - 1'],
         ['403 later', \@off, 'forbidden 1', 'R 8010001 8010400 7 403 - 1'],
+        ['switched on by another while it is switched off', [@off,
+         'P 5009000 5020000 acme active 503 -'], '',
+         'R 5020001 6999999 7 200 HIT 1'],
+        ['switched off after all that overlaps', [@off,
+         'P 4990000 4999999 acme active 200 -'], 'off 1',
+         'R 5010001 6999999 7 200 HIT 1'],
+        ['two switch it off: the first answer counts', [@off,
+         "P 5005000 6000000 acme disabled 200 $good"], 'off 1',
+         'R 5010001 5999999 7 200 HIT 1'],
+        ['403: switched off again while it is switched on', [@off,
+         "P 7005000 7020000 acme disabled 503 -"], '',
+         'R 9000000 9000400 7 403 - 1'],
+        ['401 since Redis came back empty', [@create,
+         'E 6000000 7000000 empty -'], '', 'R 6500000 6500400 7 401 - 1'],
+        ['401 before it did', [@create, 'E 6000000 7000000 empty -'],
+         'refused 1', 'R 5500000 5500400 7 401 - 1'],
+        ['let in by a lease, and after it', [@create,
+         'E 6000000 7000000 empty -'], 'gone 1',
+         'R 8000000 8000400 7 200 HIT 1', 'R 8300000 8300400 7 200 HIT 1'],
+        ['a workspace that is made again is active', [@off,
+         'E 5500000 6000000 empty -', 'C 6100000 6200000 9 acme 201'], '',
+         'R 6300000 6300400 9 200 MISS 1'],
+        ['no such key to revoke', [@create, 'V 5000 15000 7 404 -'], 'lost 1'],
+        ['since Redis came back empty', [@create, 'E 1000 2000 empty -',
+         'V 5000 15000 7 404 -'], ''],
         ['403 in a workspace that nobody switched', \@create, 'forbidden 1',
          'R 300 400 7 403 - 1'],
         ['not known whether it is off: 200 and 403', \@unsure, '',
@@ -229,8 +254,9 @@ my @admins = map {
 push @admins, map {
     Agntkey::Random::Admins->new(
         dir => $dir, number => $_, seed => next_seed(), kind => 'workspace',
-        workspaces => ["restless-$_"], ports => \@ports, loads => \@loads)
-} 11 .. 12;
+        workspaces => ['restless-' . ($_ % 2 ? 11 : 12)], ports => \@ports,
+        loads => \@loads)
+} 11 .. 14;
 
 my $faults = Agntkey::Random::Faults->new(
     dir => $dir, seed => next_seed(), nginx => \@nginx, proxy => $proxy,

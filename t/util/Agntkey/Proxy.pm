@@ -90,9 +90,9 @@ sub pause_after { return $_[0]->ask("after $_[1] $_[2]") }
 sub held { return $_[0]->ask('held both') }
 
 # hold_next('up', 'HDEL', 3): the next piece of data that way in which that
-# text is stays here for so many seconds, with all that follows it on its
-# connection, and then goes on, whatever has become of who sent it.  How many
-# pieces have stayed, and how many of them have gone on.
+# text is ('': any) stays here for so many seconds, with all that follows it on
+# its connection, and then goes on, whatever has become of who sent it.  How
+# many pieces have stayed, and how many of them have gone on.
 
 sub hold_next {
     my ($self, $way, $text, $seconds) = @_;
@@ -278,7 +278,8 @@ sub obey {
 
     } elsif ($name eq 'hold') {
         $self->{hold}{$way} = { seconds => $number,
-                                text => pack 'H*', ($text =~ /(\S+)/g)[3] };
+                                text => pack 'H*',
+                                            ($text =~ /(\S+)/g)[3] // '' };
 
     } elsif (defined $number) {
         $self->obey_one($name, $number, @ways) if $count;

@@ -119,7 +119,9 @@ sub work {
     $self->{base} = $self->{number} * SLOTS;
     $self->{serial} = $self->{number} * 1_000_000;
 
-    $self->{kind} eq 'keys' ? $self->keys_come_and_go : $self->on_and_off;
+    return $self->keys_come_and_go if $self->{kind} eq 'keys';
+
+    $self->on_and_off until $self->over;
 }
 
 
@@ -182,13 +184,21 @@ sub keys_come_and_go {
 }
 
 
+# Until the workspace is gone, or the run.
+
 sub on_and_off {
     my ($self) = @_;
     my ($workspace) = @{ $self->{workspaces} };
     my @keys;
 
     until (@keys == 2 || $self->over) {
-        my $key = $self->create($workspace) or next;
+        my $key = $self->create($workspace);
+
+        # Others may have switched it off; and Redis may be away.
+        if (!$key) {
+            $self->rest(0.05);
+            next;
+        }
 
         $self->give($self->{base} + @keys, USUAL, $key);
         push @keys, $key;
@@ -230,7 +240,8 @@ sub create {
 }
 
 
-# Again and again until it is answered: that is what the answer is for.
+# Again and again until it is answered: that is what the answer is for.  There
+# may be no such key any more, after Redis has come back empty.
 
 sub revoke {
     my ($self, $key) = @_;
@@ -239,14 +250,14 @@ sub revoke {
         my $res = $self->call("POST keys/$key->{id}/revoke");
 
         $self->note('V', $res, $key->{serial}, $res->{code}, receipt($res));
-        return if $res->{code} == 200 || $self->over;
+        return if $res->{code} =~ /^(?:200|404)$/ || $self->over;
 
         $self->rest(0.05);
     }
 }
 
 
-# True once it is so.
+# True once it is so, and false when there is no such workspace.
 
 sub switch {
     my ($self, $workspace, $status) = @_;
@@ -258,6 +269,7 @@ sub switch {
         $self->note('P', $res, $workspace, $status, $res->{code},
                     receipt($res));
         return 1 if $res->{code} == 200;
+        return 0 if $res->{code} == 404;
 
         # It may have been done, and will not be done later: what comes next
         # has to stand all the same.

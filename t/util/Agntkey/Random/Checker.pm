@@ -8,6 +8,9 @@
 #              let in
 #   off        the same for a workspace that was switched off; until the next
 #              call began that was to switch it on
+#   gone       the same, when Redis had come back empty and every lease of
+#              before was over
+#   lost       there was no such key to revoke, and Redis was never empty
 #   never      a key that was never created was let in
 #   refused    a key was called bad (401) and nobody had begun to revoke it
 #   forbidden  its workspace was called disabled (403), and was not
@@ -30,6 +33,11 @@ use warnings;
 # the clock once in a turn of its event loop.
 use constant SLACK_MS => 100;
 
+# How long a call that had no answer may still be carried out, and what the
+# clocks of an nginx that is cut off and of the harness may be apart.
+use constant UNANSWERED_US => 5_000_000;
+use constant GONE_US => 100_000;
+
 # Lines that are shown of each rule.
 use constant SHOWN => 8;
 
@@ -45,7 +53,7 @@ sub new {
         codes => {}, cache => {}, pids => {}, calls => {}, faults => {},
         took => [], revoke_us => [],
         map { $_ => 0 } qw(requests after after_1ms after_10ms after_stop
-                           during_off acknowledged waited revoked),
+                           after_empty during_off acknowledged waited revoked),
     }, $class;
 }
 
@@ -108,7 +116,8 @@ sub created {
     my ($self, $start, $end, $serial, $workspace, $code) = @_;
 
     $self->{calls}{"create $code"}++;
-    $self->{keys}{$serial} = { workspace => $workspace } if $code == 201;
+    @{ $self->{keys}{$serial} }{qw(workspace made)} = ($workspace, $start)
+        if $code == 201;
 }
 
 
@@ -119,6 +128,7 @@ sub key_revoked {
     $self->{calls}{"revoke $code"}++;
     $key->{begun} = $start if !defined $key->{begun}
                               || $start < $key->{begun};
+    push @{ $self->{not_found} }, [$line, $end] if $code == 404;
     return if $code != 200;
 
     $self->{revoked}++;
@@ -146,6 +156,7 @@ sub fault {
 
     $self->{faults}{$kind}++;
     push @{ $self->{stops}{$pid} }, [$start, $end] if $kind eq 'stop';
+    push @{ $self->{empty} }, [$start, $end] if $kind eq 'empty';
 }
 
 
@@ -154,6 +165,34 @@ sub judge_calls {
 
     $self->judge_receipt(@$_)
         for @{ delete $self->{receipts_seen} // [] };
+
+    for my $call (@{ $self->{not_found} // [] }) {
+        $self->wrong('lost', $call->[0])
+            if !grep { $_->[0] < $call->[1] } @{ $self->{empty} // [] };
+    }
+
+    # What there was is gone: keys are unknown, and a workspace that comes into
+    # being again is active.
+    for my $empty (@{ $self->{empty} // [] }) {
+        push @{ $_->{calls} }, [@$empty, 'active', 200]
+            for values %{ $self->{workspaces} };
+
+        for my $key (grep { ($_->{made} // 9e18) < $empty->[1] }
+                     values %{ $self->{keys} })
+        {
+            $key->{begun} = $empty->[0] if !defined $key->{begun}
+                                           || $empty->[0] < $key->{begun};
+
+            # One that was being made may have come after it.
+            next if $key->{made} + UNANSWERED_US > $empty->[0];
+
+            my $gone = $empty->[1] + $self->{lease_us} * 9 / 8 + GONE_US;
+
+            $key->{gone} = $gone if !defined $key->{gone}
+                                    || $gone < $key->{gone};
+        }
+    }
+
     $self->find_times_of($_) for values %{ $self->{workspaces} };
 }
 
@@ -187,44 +226,55 @@ sub judge_receipt {
 }
 
 
-# When it was off for certain, and when it may have been.
+# When it was off for certain, and when it may have been.  Several people switch
+# it at once: of two calls that overlap, either may have come first.
 
 sub find_times_of {
     my ($self, $workspace) = @_;
     my @calls = sort { $a->[0] <=> $b->[0] } @{ $workspace->{calls} };
-    my (@off, @maybe, $off, $maybe);
 
-    for my $call (@calls) {
+    # Without an answer it may be done after its end.
+    $_->[3] == 0 and $_->[1] += UNANSWERED_US for @calls;
+
+    my @on = grep { $_->[2] eq 'active' } @calls;
+    my @done = grep { $_->[3] == 200 } @on;
+    my @latest;
+
+    push @latest, !@latest || $_->[1] > $latest[-1] ? $_->[1] : $latest[-1]
+        for @on;
+
+    my (@off, @maybe);
+
+    for my $call (grep { $_->[2] eq 'disabled' } @calls) {
         my ($start, $end, $status, $code) = @$call;
+        my $n = count_before(\@on, $end);
 
-        if ($status eq 'disabled') {
-            $maybe //= $start;
-            $off //= $end if $code == 200;
-            next;
+        # Nobody was about to switch it on meanwhile.
+        push @off, [$end, $n < @on ? $on[$n][0] : 9e18]
+            if $code == 200 && (!$n || $latest[$n - 1] < $start);
+
+        $n = count_before(\@done, $end);
+
+        my $until = $n < @done ? $done[$n][1] + $self->{lease_us} : 9e18;
+
+        if (@maybe && $start <= $maybe[-1][1]) {
+            $maybe[-1][1] = $until if $until > $maybe[-1][1];
+
+        } else {
+            push @maybe, [$start, $until];
         }
-
-        push @off, [$off, $start] if defined $off;
-        undef $off;
-
-        next if $code != 200 || !defined $maybe;
-
-        push @maybe, [$maybe, $end + $self->{lease_us}];
-        undef $maybe;
     }
 
-    push @off, [$off, 9e18] if defined $off;
-    push @maybe, [$maybe, 9e18] if defined $maybe;
-
+    @off = sort { $a->[0] <=> $b->[0] } @off;
     @{$workspace}{qw(off maybe)} = (\@off, \@maybe);
 }
 
 
-# The last of the times, which are in order, that began before then; what is
-# only possible may overlap with the one before, what is certain does not.
+# How many of the times, which are in order, begin before then.
 
-sub time_before {
+sub count_before {
     my ($times, $then) = @_;
-    my ($low, $high) = (0, scalar @{ $times // [] });
+    my ($low, $high) = (0, scalar @$times);
 
     while ($low < $high) {
         my $middle = int(($low + $high) / 2);
@@ -233,7 +283,18 @@ sub time_before {
                                      : ($high = $middle);
     }
 
-    return $low ? $times->[$low - 1] : undef;
+    return $low;
+}
+
+
+# The last of the times, which are in order, that began before then; what is
+# only possible may overlap with the one before, what is certain does not.
+
+sub time_before {
+    my ($times, $then) = @_;
+    my $n = count_before($times // [], $then);
+
+    return $n ? $times->[$n - 1] : undef;
 }
 
 
@@ -274,6 +335,13 @@ sub request {
 
         $self->wrong('revoked', $line, 'began ' . ($start - $revoked)
                                        . ' us after the answer')
+            if $code == 200;
+    }
+
+    if (defined $key->{gone} && $start > $key->{gone}) {
+        $self->{after_empty}++;
+        $self->wrong('gone', $line, 'began ' . ($start - $key->{gone})
+                                    . ' us after the last lease')
             if $code == 200;
     }
 

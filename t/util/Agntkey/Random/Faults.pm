@@ -12,6 +12,7 @@ package Agntkey::Random::Faults;
 use strict;
 use warnings;
 
+use File::Path qw(remove_tree);
 use IO::Handle;
 use IO::Socket::UNIX;
 use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime sleep);
@@ -44,7 +45,9 @@ my %kinds = (
     sleep       => 2,
     late_change => 3,
     late_leave  => 2,
+    late_any    => 4,
     restart     => 2,
+    empty       => 2,
     by_hand     => 3,
 );
 
@@ -162,9 +165,9 @@ sub next_one {
 
 
 sub begin {
-    my ($self, $kind, $detail, $seconds, $end) = @_;
-    my $started = micros_down();
+    my ($self, $kind, $detail, $seconds, $end, $started) = @_;
 
+    $started //= micros_down();
     $self->{count}{$kind}++;
 
     $self->later($seconds, sub {
@@ -273,13 +276,15 @@ sub proxied {
 
     return if clock() < ($self->{quiet}{proxy} // 0);
 
+    my $started = micros_down();
+
     $self->{quiet}{proxy} = clock() + LONGEST + 1;
     $code->();
 
     $self->begin($kind, $detail, $seconds, sub {
         $end->() if $end;
         $self->{quiet}{proxy} = clock() + 0.2;
-    });
+    }, $started);
 }
 
 
@@ -359,6 +364,21 @@ sub do_late_leave {
 }
 
 
+# ... and whatever comes next on any connection, either way; some are cut off
+# meanwhile.
+
+sub do_late_any {
+    my ($self) = @_;
+    my ($way, $cut) = (rand() < 0.5 ? 'up' : 'down', rand() < 0.3);
+    my $proxy = $self->{proxy};
+
+    $self->proxied('late_any', $way, LATE, sub {
+        $proxy->hold_next($way, '', LATE);
+        $self->later(rand 2, sub { $proxy->cut }) if $cut;
+    });
+}
+
+
 # A Redis that is killed, and comes back with all records and without its last
 # workers, as from a disk that is a moment older; one nginx is cut off.
 
@@ -375,6 +395,24 @@ sub do_restart {
 }
 
 
+# A Redis that is killed, and whose disk is empty; one nginx is cut off, and may
+# accept what it remembers as long as it has a lease.
+
+sub do_empty {
+    my ($self) = @_;
+    my ($proxy, $redis) = @{$self}{qw(proxy redis)};
+
+    $self->proxied('empty', '-', 1.5, sub {
+        $proxy->pause('both');
+        $redis->stop('KILL');
+        remove_tree($redis->dir . '/appendonlydir');
+        unlink glob $redis->dir . '/*.{aof,rdb}';
+        $redis->start;
+        $redis->disconnect;
+    }, sub { $proxy->resume });
+}
+
+
 # Somebody writes records without what is only for people, or by a clock of
 # another host.
 
@@ -385,13 +423,14 @@ sub do_by_hand {
               . "}$workspace";
     my $at = int(1000 * (Time::HiRes::time() + 3600 * (rand(48) - 24)));
 
-    # Its last field is the end of a record, which is another matter.
-    my $unless = "if redis.call('HEXISTS',KEYS[1],'active')==1 then "
-                 . "redis.call('HDEL',KEYS[1],'created_at') end";
+    # One that is not there does not come into being this way, and its last
+    # field is the end of it, which is another matter.
+    my $change = rand() < 0.5 ? "'HDEL',KEYS[1],'created_at'"
+                              : "'HSET',KEYS[1],'created_at',$at";
 
-    $self->send_redis('by_hand', rand() < 0.5
-                      ? qq{EVAL "$unless" 1 $key}
-                      : "HSET $key created_at $at", 0.1);
+    $self->send_redis('by_hand', qq{EVAL "if redis.call('HEXISTS',KEYS[1],}
+                                 . qq{'active')==1 then redis.call($change) }
+                                 . qq{end" 1 $key}, 0.1);
 }
 
 
