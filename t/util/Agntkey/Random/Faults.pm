@@ -43,12 +43,12 @@ my %kinds = (
     cut_all     => 1,
     refuse      => 1,
     sleep       => 2,
-    late_change => 3,
+    late_change => 5,
     late_leave  => 2,
     late_any    => 4,
-    restart     => 2,
+    restart     => 5,
     empty       => 2,
-    by_hand     => 3,
+    by_hand     => 5,
 );
 
 my @all;
