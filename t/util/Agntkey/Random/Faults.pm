@@ -29,6 +29,12 @@ use constant LONGEST => 2.5;
 # they do without.
 use constant STOPPED => 2;
 
+# What is changed in a record by hand.
+use constant TIMELESS => "if redis.call('HEXISTS',KEYS[1],'active')==1 then "
+                         . "redis.call('HDEL',KEYS[1],'created_at') end";
+use constant TIMED => "if redis.call('HEXISTS',KEYS[1],'active')==1 then "
+                      . "redis.call('HSET',KEYS[1],'created_at',%d) end";
+
 # name => how often
 my %kinds = (
     stop        => 14,
@@ -380,16 +386,25 @@ sub do_late_any {
 
 
 # A Redis that is killed, and comes back with all records and without its last
-# workers, as from a disk that is a moment older; one nginx is cut off.
+# workers, as from a disk that is a moment older; one nginx is cut off.  In some
+# it has no mark either, as if nobody had ever had a lease, or workspaces have
+# no time.
 
 sub do_restart {
     my ($self) = @_;
     my ($proxy, $redis) = @{$self}{qw(proxy redis)};
+    my @gone = ('agntkey:workers', rand() < 0.3 ? 'agntkey:registry' : ());
+    my $timeless = rand() < 0.6;
 
     $self->proxied('restart', '-', 1.5, sub {
         $proxy->pause('both');
         $redis->restart('KILL');
-        $redis->cmd('DEL', 'agntkey:workers');
+        $redis->cmd('DEL', @gone);
+
+        if ($timeless) {
+            $redis->cmd('EVAL', TIMELESS, 1, workspace_key($_)) for 11, 12;
+        }
+
         $redis->disconnect;
     }, sub { $proxy->resume });
 }
@@ -414,23 +429,24 @@ sub do_empty {
 
 
 # Somebody writes records without what is only for people, or by a clock of
-# another host.
+# another host.  One that is not there does not come into being this way, and
+# its last field is the end of it, which is another matter.
+
+sub workspace_key {
+    my $workspace = "restless-$_[0]";
+
+    return 'agntkey:workspace:{' . Agntkey::Key::workspace_tag($workspace)
+           . "}$workspace";
+}
+
 
 sub do_by_hand {
     my ($self) = @_;
-    my $workspace = 'restless-' . (11 + int rand 2);
-    my $key = 'agntkey:workspace:{' . Agntkey::Key::workspace_tag($workspace)
-              . "}$workspace";
-    my $at = int(1000 * (Time::HiRes::time() + 3600 * (rand(48) - 24)));
+    my $key = workspace_key(11 + int rand 2);
+    my $at = 1000 * (Time::HiRes::time() + 3600 * (rand(48) - 24));
+    my $script = rand() < 0.5 ? TIMELESS : sprintf TIMED, $at;
 
-    # One that is not there does not come into being this way, and its last
-    # field is the end of it, which is another matter.
-    my $change = rand() < 0.5 ? "'HDEL',KEYS[1],'created_at'"
-                              : "'HSET',KEYS[1],'created_at',$at";
-
-    $self->send_redis('by_hand', qq{EVAL "if redis.call('HEXISTS',KEYS[1],}
-                                 . qq{'active')==1 then redis.call($change) }
-                                 . qq{end" 1 $key}, 0.1);
+    $self->send_redis('by_hand', qq{EVAL "$script" 1 $key}, 0.1);
 }
 
 
