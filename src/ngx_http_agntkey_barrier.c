@@ -87,9 +87,10 @@ struct ngx_http_agntkey_barrier_s {
 
 static void ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
     u_char *worker);
-static ngx_int_t ngx_http_agntkey_barrier_send(
-    ngx_http_agntkey_barrier_t *barrier, ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_redis_handler_pt handler);
+static ngx_int_t ngx_http_agntkey_barriers_send(
+    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler, void *data,
+    ngx_uint_t *waiting);
 static void ngx_http_agntkey_barrier_record_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
 static ngx_uint_t ngx_http_agntkey_barrier_stands(
@@ -106,9 +107,6 @@ static void ngx_http_agntkey_barriers_wait(
     ngx_http_agntkey_barriers_t *barriers);
 static void ngx_http_agntkey_barriers_wait_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static ngx_int_t ngx_http_agntkey_barriers_ask(
-    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_redis_handler_pt handler);
 static ngx_uint_t ngx_http_agntkey_barriers_may_sync(
     ngx_http_agntkey_barriers_t *barriers,
     ngx_http_agntkey_barrier_t *barrier);
@@ -269,8 +267,9 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     ngx_str_set(&argv[3], "scopes");
     ngx_str_set(&argv[4], "expires_at");
 
-    if (ngx_http_agntkey_barrier_send(barrier, argv, 5,
-                                     ngx_http_agntkey_barrier_record_handler)
+    if (ngx_http_agntkey_barriers_send(barriers, argv, 5,
+                                      ngx_http_agntkey_barrier_record_handler,
+                                      barrier, &barrier->waiting)
         != NGX_OK)
     {
         ngx_http_agntkey_barrier_free(barrier);
@@ -294,8 +293,9 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
                               ngx_http_agntkey_watch_lease(barriers->watch))
                   - lease;
 
-    if (ngx_http_agntkey_barrier_send(barrier, argv, 8,
-                                   ngx_http_agntkey_barrier_registry_handler)
+    if (ngx_http_agntkey_barriers_send(barriers, argv, 8,
+                                    ngx_http_agntkey_barrier_registry_handler,
+                                    barrier, &barrier->waiting)
         != NGX_OK)
     {
         /* the first is under way and will find nobody */
@@ -338,10 +338,13 @@ ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
 }
 
 
+/* Counts in *waiting what was sent; the handler takes it off again. */
+
 static ngx_int_t
-ngx_http_agntkey_barrier_send(ngx_http_agntkey_barrier_t *barrier,
+ngx_http_agntkey_barriers_send(ngx_http_agntkey_barriers_t *barriers,
     ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_redis_handler_pt handler)
+    ngx_http_agntkey_redis_handler_pt handler, void *data,
+    ngx_uint_t *waiting)
 {
     ngx_int_t  rc;
     ngx_str_t  bytes;
@@ -350,13 +353,12 @@ ngx_http_agntkey_barrier_send(ngx_http_agntkey_barrier_t *barrier,
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_send(barrier->barriers->admin, &bytes, handler,
-                                     barrier);
+    rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes, handler, data);
 
     ngx_http_agntkey_resp_format_free(&bytes);
 
     if (rc == NGX_OK) {
-        barrier->waiting++;
+        (*waiting)++;
     }
 
     return rc;
@@ -485,8 +487,7 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
 
     elts = reply->elts;
 
-    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
-        || (reply->nelts != 4 && reply->nelts != 5)
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 5
         || elts[0]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         || elts[1]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         || elts[2]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
@@ -546,8 +547,7 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
         barrier->wait_due = 1;
     }
 
-    if (reply->nelts == 5
-        && elts[4]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+    if (elts[4]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
         && elts[4]->integer == 1)
     {
         barrier->marked = 1;
@@ -664,8 +664,9 @@ ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
         argv[2].data = ms;
         argv[2].len = ngx_sprintf(ms, "%M", wait) - ms;
 
-        if (ngx_http_agntkey_barriers_ask(barriers, argv, 3,
-                                        ngx_http_agntkey_barriers_wait_handler)
+        if (ngx_http_agntkey_barriers_send(barriers, argv, 3,
+                                        ngx_http_agntkey_barriers_wait_handler,
+                                        barriers, &barriers->wait_sent)
             != NGX_OK)
         {
             sync = 0;
@@ -681,36 +682,12 @@ ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
                                   (ngx_msec_t) NGX_HTTP_AGNTKEY_BARRIER_SYNC)
                       - ms;
 
-        (void) ngx_http_agntkey_barriers_ask(barriers, argv, 4,
-                                       ngx_http_agntkey_barriers_sync_handler);
+        (void) ngx_http_agntkey_barriers_send(barriers, argv, 4,
+                                        ngx_http_agntkey_barriers_sync_handler,
+                                        barriers, &barriers->wait_sent);
     }
 
     ngx_http_agntkey_barriers_answered(barriers);
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_barriers_ask(ngx_http_agntkey_barriers_t *barriers,
-    ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_redis_handler_pt handler)
-{
-    ngx_int_t  rc;
-    ngx_str_t  bytes;
-
-    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes, handler,
-                                     barriers);
-
-    ngx_http_agntkey_resp_format_free(&bytes);
-
-    if (rc == NGX_OK) {
-        barriers->wait_sent++;
-    }
-
-    return rc;
 }
 
 

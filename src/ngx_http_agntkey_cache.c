@@ -17,9 +17,9 @@
 #define NGX_HTTP_AGNTKEY_CACHE_CHANCES  32
 
 
-/* secret numbers for a tag, the length of a name, and the longest name */
-#define NGX_HTTP_AGNTKEY_CACHE_WORDS                                          \
-    (2 + NGX_HTTP_AGNTKEY_WORKSPACE_MAX / 4)
+/* secret numbers: one, for a tag, the length of a name, the longest name */
+#define NGX_HTTP_AGNTKEY_CACHE_SECRET                                         \
+    (3 + NGX_HTTP_AGNTKEY_WORKSPACE_MAX / 4)
 
 
 typedef struct {
@@ -45,10 +45,7 @@ struct ngx_http_agntkey_cache_s {
     uint64_t                        ended;      /* the last epoch, and up to */
     int64_t                         good;       /* when it was true, ms */
 
-    uint64_t                        secret[4];
-
-    /* of the names of workspaces, which are longer than an id */
-    uint64_t                        home_secret[NGX_HTTP_AGNTKEY_CACHE_WORDS];
+    uint64_t                        secret[NGX_HTTP_AGNTKEY_CACHE_SECRET];
     ngx_log_t                      *log;
 };
 
@@ -107,9 +104,7 @@ ngx_http_agntkey_cache_create(ngx_uint_t entries, ngx_uint_t negative,
                               log);
 
     if (cache->buckets == NULL || cache->homes == NULL
-        || RAND_bytes((u_char *) cache->secret, sizeof(cache->secret)) != 1
-        || RAND_bytes((u_char *) cache->home_secret,
-                      sizeof(cache->home_secret)) != 1)
+        || RAND_bytes((u_char *) cache->secret, sizeof(cache->secret)) != 1)
     {
         ngx_http_agntkey_cache_destroy(cache);
         return NULL;
@@ -528,11 +523,12 @@ ngx_http_agntkey_cache_home_hash(ngx_http_agntkey_cache_t *cache, u_char *tag,
     uint32_t    word;
     uint64_t    hash, *secret;
 
-    secret = cache->home_secret;
+    secret = cache->secret;
 
     ngx_memcpy(&word, tag, NGX_HTTP_AGNTKEY_TAG_LEN);
 
-    hash = *secret++ * word;
+    hash = *secret++;
+    hash += *secret++ * word;
     hash += *secret++ * (uint32_t) name->len;
 
     p = name->data;

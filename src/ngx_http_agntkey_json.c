@@ -154,9 +154,9 @@ done:
 
 /*
  * jansson does not tell a text that is wrong from memory that ran out, and
- * where the buffer of a token cannot grow it goes on with a token that is cut
- * off: what it takes is watched meanwhile, and a text that was read without
- * memory is none.
+ * where the buffer of a token cannot grow it goes on without the bytes that do
+ * not fit, so that the name of a workspace may become that of another: what it
+ * takes is watched meanwhile, and a text that was read without memory is none.
  */
 
 static json_t *

@@ -1278,7 +1278,7 @@ fuzz_barrier_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
             continue;
         }
 
-        if ((reply->nelts != 4 && reply->nelts != 5)
+        if (reply->nelts != 5
             || reply->elts[3]->type != NGX_HTTP_AGNTKEY_RESP_ARRAY)
         {
             continue;

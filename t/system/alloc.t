@@ -235,6 +235,22 @@ torture('create', codes => '201', ask => \&create, check => sub {
            && 'a 201 without a key';
 });
 
+# A text that is longer than what jansson begins with is read whole or not.
+my $long = join ' ', 'a name of many words', 1 .. 24;
+
+torture('create, long texts', codes => '201',
+        ask => sub {
+            admin('POST keys', qq({"workspace":"a-workspace-of-many-letters",)
+                               . qq("name":"$long"}));
+        },
+        check => sub {
+            my ($n, $res) = @_;
+            return $res->{code} eq '201'
+                   && ($res->{body} !~ /"name":"\Q$long\E"/
+                       || $res->{body} !~ /"a-workspace-of-many-letters"/)
+                   && "cut: $res->{body}";
+        });
+
 torture('create, by nobody', codes => '401', ask => sub {
     admin('POST keys', '{"workspace":"acme","name":"a name"}', 'no-token');
 });

@@ -34,24 +34,15 @@ sub synced_is {
 
 # --- what Redis may say
 
-my $write = {
-    match => qr/^EVAL .*'HDEL',KEYS\[1\],'active'/s,
-    do => { instead => "*9\r\n"
-            . join '', map { defined ? '$' . length($_) . "\r\n$_\r\n"
-                                     : "\$-1\r\n" }
-                       '0' x 64, undef, 'acme', 'one', '', '1700000000000',
-                       undef, '1700000000001', undef },
-};
+my $write = fake_revoke();
 
-# The fake's own reply says nothing of the mark.
+# The fake's own reply ends with a mark that was not written.
 sub barrier {
     my ($wrote) = @_;
 
     return {
-        match => qr/^EVAL .*'ZRANGE',KEYS\[1\].*PUBLISH/s,
-        do => sub { my $reply = $_[1];
-                    $reply =~ s/\A\*4/*5/;
-                    return { reply => $reply . $wrote } },
+        match => $FAKE_BARRIER,
+        do => sub { return { reply => $_[1] =~ s/:0\r\n\z/$wrote/r } },
     };
 }
 
@@ -130,6 +121,52 @@ for my $wrote (":0\r\n", ":2\r\n", "\$-1\r\n", "+1\r\n") {
     fake_invalidate(record_of('one'));
     synced_is(revoke('one'), 'absent', $title);
     is(scalar(fake_commands(qr/^WAITAOF /)), 0, "$title: no question");
+    ok(defined $nginx->quit, "$title: quit");
+}
+
+
+# --- nor does another connection than the write's
+
+{
+    my $title = 'another connection';
+    my $marked = barrier(":1\r\n")->{do};
+
+    # Two go the same steps, and the first has to wait before its first and its
+    # last: so they have the replies of the last together.  The second then waits
+    # for the question of the first, with which the connection breaks.
+    fake_redis(keys => ['one', 'two'], rules => [
+        { match => $write->{match}, nth => 1,
+          do => { instead => sub { return { reply => $write->{do}{instead},
+                                            delay => 1 } } } },
+        $write,
+        { match => $FAKE_BARRIER, nth => 1,
+          do => sub { return { %{ $marked->(@_) }, delay => 1 } } },
+        barrier(":1\r\n"),
+        { match => qr/^WAITAOF /, nth => 1, do => 'close' },
+        { match => qr/^WAITAOF /, do => $yes },
+    ]);
+
+    my $nginx = Agntkey::Nginx->new(
+        cached(redis => $fake, cache => $long,
+               http => 'agntkey_redis_timeout 10s;'), workers => 1)->start;
+
+    ok(hit($_), "$title: a hit before, $_") for 'one', 'two';
+
+    my @calls;
+
+    for my $label ('one', 'two') {
+        my $id = key_id(key_for($label));
+
+        fake_cmd('HDEL', record_of($label), 'active');
+        fake_invalidate(record_of($label));
+        push @calls, api_start("POST keys/$id/revoke");
+        ok(fake_wait($write->{match}, scalar @calls, 10),
+           "$title: $label begins");
+    }
+
+    ok(fake_wait($FAKE_BARRIER, 2, 10), "$title: both are asked about");
+    synced_is($_->response(15), 'absent', $title) for @calls;
+    is(scalar(fake_commands(qr/^WAITAOF /)), 1, "$title: one question");
     ok(defined $nginx->quit, "$title: quit");
 }
 

@@ -119,7 +119,7 @@ sub cmd_EVAL {
 
         $self->cmd_PUBLISH($conn, @args);
         return array(integer(int(time * 1000)), integer(0), integer(0),
-                     strings(@members));
+                     strings(@members), integer(0));
     }
 
     return "-ERR unknown script\r\n";

@@ -20,8 +20,9 @@ use IO::Socket::INET;
 use JSON::PP ();
 
 our @EXPORT = qw(
-    api api_start ask_worker asked asked_start cached fake_cmd hit
-    hit_everywhere not_cached_lines record_of revoke said worker_clients workspace_of
+    $FAKE_BARRIER api api_start ask_worker asked asked_start cached fake_cmd
+    fake_revoke hit hit_everywhere not_cached_lines record_of revoke said
+    worker_clients workspace_of
 );
 
 my $utf8 = JSON::PP->new->utf8->canonical;
@@ -226,6 +227,24 @@ sub fake_cmd {
     print {$sock} '*' . @args . "\r\n",
                   map { '$' . length($_) . "\r\n$_\r\n" } @args;
     return scalar <$sock>;
+}
+
+
+# Of the three steps of a revocation the fake knows the last two.  A rule for the
+# first, in which it is written, and what matches the last, the question who has
+# heard.
+
+our $FAKE_BARRIER = qr/^EVAL .*'ZRANGE',KEYS\[1\].*PUBLISH/s;
+
+sub fake_revoke {
+    return {
+        match => qr/^EVAL .*'HDEL',KEYS\[1\],'active'/s,
+        do => { instead => "*9\r\n"
+                . join '', map { defined ? '$' . length($_) . "\r\n$_\r\n"
+                                         : "\$-1\r\n" }
+                           '0' x 64, undef, 'acme', 'one', '',
+                           '1700000000000', undef, '1700000000001', undef },
+    };
 }
 
 1;

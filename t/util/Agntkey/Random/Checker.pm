@@ -411,7 +411,8 @@ sub report {
         'begun after a revocation: ' . $self->{after} . ", within 10 ms: "
             . "$self->{after_10ms}, within 1 ms: $self->{after_1ms}, "
             . "of a worker that was stopped before: $self->{after_stop}; "
-            . "while a workspace was off: $self->{during_off}",
+            . "while a workspace was off: $self->{during_off}; "
+            . "when Redis had come back empty: $self->{after_empty}",
         'calls: ' . $counts->($self->{calls}),
         'revoked: ' . $rate->($self->{revoked}) . ', ms as clients see it: '
             . $spread->($self->{revoke_us}, 1000),

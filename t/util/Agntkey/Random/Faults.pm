@@ -29,11 +29,11 @@ use constant LONGEST => 2.5;
 # they do without.
 use constant STOPPED => 2;
 
-# What is changed in a record by hand.
-use constant TIMELESS => "if redis.call('HEXISTS',KEYS[1],'active')==1 then "
-                         . "redis.call('HDEL',KEYS[1],'created_at') end";
-use constant TIMED => "if redis.call('HEXISTS',KEYS[1],'active')==1 then "
-                      . "redis.call('HSET',KEYS[1],'created_at',%d) end";
+# What is done to a record by hand: nothing to one that is off or not there.  It
+# does not come into being this way, and its last field is the end of it, which
+# is another matter.
+use constant BY_HAND => "if redis.call('HEXISTS',KEYS[1],'active')==1 then "
+                        . 'return redis.call(unpack(ARGV)) end';
 
 # name => how often
 my %kinds = (
@@ -402,7 +402,8 @@ sub do_restart {
         $redis->cmd('DEL', @gone);
 
         if ($timeless) {
-            $redis->cmd('EVAL', TIMELESS, 1, workspace_key($_)) for 11, 12;
+            $redis->cmd('EVAL', BY_HAND, 1, $_, 'HDEL', $_, 'created_at')
+                for map { workspace_key($_) } 11, 12;
         }
 
         $redis->disconnect;
@@ -428,10 +429,6 @@ sub do_empty {
 }
 
 
-# Somebody writes records without what is only for people, or by a clock of
-# another host.  One that is not there does not come into being this way, and
-# its last field is the end of it, which is another matter.
-
 sub workspace_key {
     my $workspace = "restless-$_[0]";
 
@@ -440,13 +437,18 @@ sub workspace_key {
 }
 
 
+# Somebody writes records without what is only for people, or by a clock of
+# another host.
+
 sub do_by_hand {
     my ($self) = @_;
     my $key = workspace_key(11 + int rand 2);
-    my $at = 1000 * (Time::HiRes::time() + 3600 * (rand(48) - 24));
-    my $script = rand() < 0.5 ? TIMELESS : sprintf TIMED, $at;
+    my $at = int(1000 * (Time::HiRes::time() + 3600 * (rand(48) - 24)));
+    my $change = rand() < 0.5 ? "HDEL $key created_at"
+                              : "HSET $key created_at $at";
 
-    $self->send_redis('by_hand', qq{EVAL "$script" 1 $key}, 0.1);
+    $self->send_redis('by_hand', 'EVAL "' . BY_HAND . qq{" 1 $key $change},
+                      0.1);
 }
 
 
