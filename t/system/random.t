@@ -4,11 +4,14 @@
 # The promise, against chance: many clients, two nginx with several workers,
 # keys that are created and revoked, workspaces that are switched off and on,
 # and all the while workers are stopped and killed and connections to Redis
-# are cut and stalled.  Everybody logs what he does by one clock, and a
-# checker reads the logs.
+# are cut and stalled.  In the end a replica takes over from a primary that one
+# nginx goes on to ask.  Everybody logs what he does by one clock, and a checker
+# reads the logs.
 #
-# RANDOM_SECONDS says how long (12), RANDOM_SEED which chances.  The seed
-# gives the same schedule; what the processes make of it is up to the system.
+# RANDOM_SECONDS says how long (12), RANDOM_SEED which chances, RANDOM_FAULTS
+# which kinds of faults (all of them; see t/util/Agntkey/Random/Faults.pm).  The
+# seed gives the same schedule; what the processes make of it is up to the
+# system.
 
 use strict;
 use warnings;
@@ -20,6 +23,7 @@ use Agntkey::Random::Admins;
 use Agntkey::Random::Checker;
 use Agntkey::Random::Faults;
 use Agntkey::Random::Load;
+use Agntkey::Random::Split;
 use Test::More;
 use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime);
 
@@ -118,6 +122,25 @@ sub found {
         ['no such key to revoke', [@create, 'V 5000 15000 7 404 -'], 'lost 1'],
         ['since Redis came back empty', [@create, 'E 1000 2000 empty -',
          'V 5000 15000 7 404 -'], ''],
+        ['revoked on a primary that is cut off: it may be lost', [@revoke,
+         'E 5000000 9000000 split -'], '', 'R 9000001 9000400 7 200 MISS 1'],
+        ['revoked again by its replica', [@revoke,
+         'E 5000000 9000000 split -', "V 9500000 9600000 7 200 $good"],
+         'revoked 1', 'R 9600001 9600400 7 200 MISS 1'],
+        ['revoked before that', [@revoke, 'E 6020000 9000000 split -'],
+         'revoked 1', 'R 9000001 9000400 7 200 MISS 1'],
+        ['created on it: not known, and not found', ['C 5000000 5010000 7 acme'
+         . ' 201', 'E 5000000 9000000 split -', 'V 9500000 9600000 7 404 -'],
+         '', 'R 9000001 9000400 7 401 - 1'],
+        ['created before that', [@create, 'E 5000000 9000000 split -'],
+         'refused 1', 'R 9000001 9000400 7 401 - 1'],
+        ['switched off on it: as before or not', [@create,
+         "P 5000000 5010000 acme disabled 200 $good",
+         'E 5000000 9000000 split -'], '', 'R 9000001 9000400 7 200 MISS 1',
+         'R 9000001 9000400 7 403 - 1'],
+        ['switched off by its replica', [@create, 'E 5000000 9000000 split -',
+         "P 9100000 9200000 acme disabled 200 $good"], 'off 1',
+         'R 9200001 9200400 7 200 MISS 1'],
         ['403 in a workspace that nobody switched', \@create, 'forbidden 1',
          'R 300 400 7 403 - 1'],
         ['not known whether it is off: 200 and 403', \@unsure, '',
@@ -163,6 +186,12 @@ is($errors, '', 'the clients are built') or BAIL_OUT($errors);
 redis_start(args => ['--appendonly', 'yes', '--appendfsync', 'always']);
 
 my $proxy = proxy();
+
+# Where one of the two finds its Redis.
+my ($link) = redis()->sock =~ m{(.*)/};
+my $split = Agntkey::Random::Split->new(
+    dir => $dir, redis => redis(), lease => LEASE, link => "$link/now.sock",
+    proxy => $proxy, seconds => 3);
 
 my $server = <<'_EOC_';
 access_log off;
@@ -223,7 +252,7 @@ my @nginx = (
     Agntkey::Nginx->new(
         name => 'reuseport', workers => 2, port => free_port(), %options,
         listen => 'reuseport',
-        http => "$cache agntkey_redis unix:$ENV{TEST_NGINX_REDIS_SOCK};",
+        http => "$cache agntkey_redis unix:$split->{link};",
     )->start,
 );
 
@@ -247,7 +276,7 @@ for my $n (0 .. 9) {
 my @admins = map {
     Agntkey::Random::Admins->new(
         dir => $dir, number => $_, seed => next_seed(), kind => 'keys',
-        workspaces => [('still') x 10, 'restless-11', 'restless-12'],
+        workspaces => [('still') x 10, map { "restless-$_" } 11 .. 13],
         ports => \@ports, loads => \@loads)
 } 1 .. 10;
 
@@ -255,13 +284,13 @@ my @admins = map {
 push @admins, map {
     Agntkey::Random::Admins->new(
         dir => $dir, number => $_, seed => next_seed(), kind => 'workspace',
-        workspaces => ['restless-' . ($_ == 11 ? 11 : 12)], ports => \@ports,
+        workspaces => ['restless-' . ($_ < 14 ? $_ : 13)], ports => \@ports,
         loads => \@loads)
-} 11 .. 13;
+} 11 .. 14;
 
 my $faults = Agntkey::Random::Faults->new(
     dir => $dir, seed => next_seed(), nginx => \@nginx, proxy => $proxy,
-    redis => redis());
+    redis => redis(), only => [split ' ', $ENV{RANDOM_FAULTS} // '']);
 my $started = clock_gettime(CLOCK_MONOTONIC);
 
 $faults->run($seconds);
@@ -297,6 +326,23 @@ for my $nginx (@nginx) {
        "$nginx->{name}: and keys are remembered");
 }
 
+# A key is created by the one and accepted by the other, which has had the
+# primary that was cut off.
+$split->run;
+
+ok(wait_until(15, sub {
+    my $res = eval { http('POST /agntkey/keys', port => $ports[1],
+                          headers => 'Content-Type: application/json',
+                          body => '{"workspace": "split", "name": "new"}') };
+    my ($key) = ($res // {})->{body} =~ /"key":\s*"(\w+)"/ or return 0;
+
+    return wait_until(5, sub {
+        $res = eval { http('GET /t', port => $ports[0],
+                           headers => bearer($key)) };
+        $res && $res->{code} eq '200';
+    });
+}), 'a replica has taken over, and all is well');
+
 my @stuck = Agntkey::Random::Admins::finish(@admins);
 is(scalar @stuck, 0, 'every administrator has come to an end')
     or diag(map { "admin $_->{number}\n" } @stuck);
@@ -320,7 +366,7 @@ sub lines_of {
     return <$in>;
 }
 
-$checker->calls(map { lines_of($_->{log}) } @admins, $faults);
+$checker->calls(map { lines_of($_->{log}) } @admins, $faults, $split);
 
 for my $load (@loads) {
     open my $in, '<', $load->{log} or die "$load->{log}: $!\n";
@@ -336,6 +382,7 @@ is(join(', ', map { "$_ $wrong{$_}" } sort keys %wrong), '',
 # Nothing is wrong with a run in which nothing has happened.
 for my $what (['revoked', 'keys were revoked'],
               ['after', 'requests began after that'],
+              ['after_split', 'and after those by a new primary'],
               ['during_off', 'requests began while a workspace was off'])
 {
     my ($name, $title) = @$what;

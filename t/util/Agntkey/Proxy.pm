@@ -49,7 +49,7 @@ sub new {
         $SIG{PIPE} = 'IGNORE';
 
         $self->{control} = $theirs;
-        $self->{pairs} = {};
+        @{$self}{qw(pairs orphans)} = ({}, []);
 
         eval { $self->loop };
         warn "proxy: $@" if $@;
@@ -91,18 +91,21 @@ sub held { return $_[0]->ask('held both') }
 
 # hold_next('up', 'HDEL', 3): the next piece of data that way in which that
 # text is ('': any) stays here for so many seconds, with all that follows it on
-# its connection, and then goes on, whatever has become of who sent it.  How
-# many pieces have stayed, and how many of them have gone on.
+# its connection, and then goes on, whatever has become of who sent it.  With a
+# count, the next so many do, on as many connections.  How many pieces have
+# stayed, and how many of them have gone on.
 
 sub hold_next {
-    my ($self, $way, $text, $seconds) = @_;
-    return $self->ask(join ' ', 'hold', $way, $seconds, unpack 'H*', $text);
+    my ($self, $way, $text, $seconds, $count) = @_;
+    return $self->ask(join ' ', 'hold', $way, $seconds, $count // 1,
+                      unpack 'H*', $text);
 }
 
 sub stayed { return $_[0]->ask('stayed both') }
 sub gone_on { return $_[0]->ask('gone_on both') }
 
-# Every connection is reset; with refuse() new ones are too, up to accept().
+# Every connection is reset, but what hold_next() holds on its way up still gets
+# there; with refuse() new ones are reset too, up to accept().
 
 sub cut { return $_[0]->ask('cut both') }
 sub refuse { return $_[0]->ask('refuse both') }
@@ -153,7 +156,8 @@ sub loop {
         }
 
         my @due = grep { defined }
-                  map { $_->{until} } values %{ $self->{pairs} };
+                  map { $_->{until} } values %{ $self->{pairs} },
+                                      @{ $self->{orphans} };
         my $left = @due ? max(0, min(@due) - time) : undef;
 
         for my $sock ($read->can_read($left)) {
@@ -170,7 +174,15 @@ sub loop {
 
         $self->let_go($_) for grep { defined $_->{until}
                                      && $_->{until} <= time }
-                              values %{ $self->{pairs} };
+                              values %{ $self->{pairs} },
+                              @{ $self->{orphans} };
+
+        for my $orphan (@{ $self->{orphans} }) {
+            close $orphan->{to} if !defined $orphan->{until};
+        }
+
+        @{ $self->{orphans} } = grep { defined $_->{until} }
+                                @{ $self->{orphans} };
     }
 }
 
@@ -220,7 +232,7 @@ sub pass {
     my $hold = $self->{hold}{ $side->{way} };
 
     if ($n && $hold && index($data, $hold->{text}) >= 0) {
-        delete $self->{hold}{ $side->{way} };
+        delete $self->{hold}{ $side->{way} } if --$hold->{count} == 0;
         $self->{stayed}++;
         @{$side}{qw(until late)} = (time + $hold->{seconds}, $data);
         return;
@@ -277,9 +289,10 @@ sub obey {
         $self->{after} = { way => $way, word => $number };
 
     } elsif ($name eq 'hold') {
-        $self->{hold}{$way} = { seconds => $number,
-                                text => pack 'H*',
-                                            ($text =~ /(\S+)/g)[3] // '' };
+        my ($count, $hex) = ($text =~ /(\S+)/g)[3, 4];
+
+        $self->{hold}{$way} = { seconds => $number, count => $count,
+                                text => pack 'H*', $hex // '' };
 
     } elsif (defined $number) {
         $self->obey_one($name, $number, @ways) if $count;
@@ -297,8 +310,8 @@ sub obey {
 
     } elsif ($name eq 'cut' || $name eq 'refuse') {
         $self->{refuse} = 1 if $name eq 'refuse';
-        reset_sock($_->{sock}) for values %{ $self->{pairs} };
-        $self->{pairs} = {};
+        $self->cut_pair($_) for grep { $_->{way} eq 'up' }
+                                values %{ $self->{pairs} };
     }
 
     $count = grep { defined $_->{held} } values %{ $self->{pairs} }
@@ -322,7 +335,25 @@ sub obey_one {
         return;
     }
 
-    reset_sock($_->{sock}) for delete @{$pairs}{ values %side };
+    $self->cut_pair($pairs->{$up});
+}
+
+
+# By its side towards the client.
+
+sub cut_pair {
+    my ($self, $up) = @_;
+    my ($client, $server) = @{$up}{qw(sock to)};
+
+    delete @{ $self->{pairs} }{ fileno $client, fileno $server };
+    reset_sock($client);
+
+    if (defined $up->{until}) {
+        push @{ $self->{orphans} }, $up;
+        return;
+    }
+
+    reset_sock($server);
 }
 
 1;

@@ -10,7 +10,7 @@
 #              call began that was to switch it on
 #   gone       the same, when Redis had come back empty and every lease of
 #              before was over
-#   lost       there was no such key to revoke, and Redis was never empty
+#   lost       there was no such key to revoke, and no Redis had lost anything
 #   never      a key that was never created was let in
 #   refused    a key was called bad (401) and nobody had begun to revoke it
 #   forbidden  its workspace was called disabled (403), and was not
@@ -21,6 +21,9 @@
 #
 # A worker may still know of a workspace that was off for as long as its lease
 # lasts: switching on does not wait for anybody.
+#
+# When a primary was cut off from its replica ("split"), what was written before
+# that took over, and for a second before, may be lost, or may not.
 #
 # Nothing here depends on how fast anything was.
 
@@ -38,6 +41,9 @@ use constant SLACK_MS => 100;
 use constant UNANSWERED_US => 5_000_000;
 use constant GONE_US => 100_000;
 
+# How far a replica may be behind that nothing keeps from its primary.
+use constant BEHIND_US => 1_000_000;
+
 # Lines that are shown of each rule.
 use constant SHOWN => 8;
 
@@ -53,7 +59,8 @@ sub new {
         codes => {}, cache => {}, pids => {}, calls => {}, faults => {},
         took => [], revoke_us => [],
         map { $_ => 0 } qw(requests after after_1ms after_10ms after_stop
-                           after_empty during_off acknowledged waited revoked),
+                           after_empty after_split during_off acknowledged
+                           waited revoked),
     }, $class;
 }
 
@@ -132,8 +139,7 @@ sub key_revoked {
     return if $code != 200;
 
     $self->{revoked}++;
-    $key->{revoked} = $end if !defined $key->{revoked}
-                              || $end < $key->{revoked};
+    push @{ $key->{done} }, [$start, $end];
     push @{ $self->{revoke_us} }, $end - $start;
     push @{ $self->{receipts_seen} }, [$line, $start, $end, 1, @receipt];
 }
@@ -157,6 +163,7 @@ sub fault {
     $self->{faults}{$kind}++;
     push @{ $self->{stops}{$pid} }, [$start, $end] if $kind eq 'stop';
     push @{ $self->{empty} }, [$start, $end] if $kind eq 'empty';
+    push @{ $self->{split} }, [$start - BEHIND_US, $end] if $kind eq 'split';
 }
 
 
@@ -168,7 +175,16 @@ sub judge_calls {
 
     for my $call (@{ $self->{not_found} // [] }) {
         $self->wrong('lost', $call->[0])
-            if !grep { $_->[0] < $call->[1] } @{ $self->{empty} // [] };
+            if !grep { $_->[0] < $call->[1] } map { @{ $self->{$_} // [] } }
+                                                  qw(empty split);
+    }
+
+    $self->judge_split(@$_) for @{ $self->{split} // [] };
+
+    for my $key (values %{ $self->{keys} }) {
+        my @done = sort { $a <=> $b } map { $_->[1] } @{ $key->{done} // [] };
+
+        $key->{revoked} = $done[0] if @done;
     }
 
     # What there was is gone: keys are unknown, and a workspace that comes into
@@ -194,6 +210,25 @@ sub judge_calls {
     }
 
     $self->find_times_of($_) for values %{ $self->{workspaces} };
+}
+
+
+# What was written meanwhile is lost, or is not.
+
+sub judge_split {
+    my ($self, $start, $end) = @_;
+
+    for my $key (values %{ $self->{keys} }) {
+        @{ $key->{done} } = grep { $_->[1] < $start || $_->[0] > $end }
+                            @{ $key->{done} // [] };
+
+        $key->{begun} = $key->{made}
+            if defined $key->{made} && $key->{made} > $start
+               && $key->{made} < $end;
+    }
+
+    push @{ $_->{calls} }, map { [$start, $end, $_, 503] } qw(active disabled)
+        for values %{ $self->{workspaces} };
 }
 
 
@@ -324,6 +359,8 @@ sub request {
 
     if (defined $revoked && $start > $revoked) {
         $self->{after}++;
+        $self->{after_split}++
+            if grep { $revoked > $_->[1] } @{ $self->{split} // [] };
         $self->{after_10ms}++ if $start < $revoked + 10_000;
         $self->{after_1ms}++ if $start < $revoked + 1_000;
 
@@ -412,7 +449,8 @@ sub report {
             . "$self->{after_10ms}, within 1 ms: $self->{after_1ms}, "
             . "of a worker that was stopped before: $self->{after_stop}; "
             . "while a workspace was off: $self->{during_off}; "
-            . "when Redis had come back empty: $self->{after_empty}",
+            . "when Redis had come back empty: $self->{after_empty}; "
+            . "and when a replica had taken over: $self->{after_split}",
         'calls: ' . $counts->($self->{calls}),
         'revoked: ' . $rate->($self->{revoked}) . ', ms as clients see it: '
             . $spread->($self->{revoke_us}, 1000),

@@ -60,8 +60,8 @@ my %kinds = (
 my @all;
 
 
-# new(dir =>, seed =>, nginx => [...], redis =>, proxy =>): the first nginx is
-# the one behind the proxy.
+# new(dir =>, seed =>, nginx => [...], redis =>, proxy =>, only => [...]): the
+# first nginx is the one behind the proxy; of the kinds of faults only those.
 
 sub new {
     my ($class, %opt) = @_;
@@ -69,6 +69,10 @@ sub new {
         owner => $$, log => "$opt{dir}/faults.log", queue => [],
         stopped => {}, count => {}, quiet => {}, %opt,
     }, $class;
+    my @kinds = @{ $opt{only} // [] } ? @{ $opt{only} } : sort keys %kinds;
+
+    $self->{names} = [map { ($_) x ($kinds{$_} // die "no fault $_\n") }
+                      @kinds];
 
     open $self->{out}, '>', $self->{log} or die "$self->{log}: $!\n";
     $self->{out}->autoflush(1);
@@ -159,8 +163,7 @@ sub next_one {
     # long enough at times that everything is as it should be
     $gap += 1 + rand 1.5 if rand() < 0.12;
 
-    my @names = map { ($_) x $kinds{$_} } sort keys %kinds;
-    my $name = $names[rand @names];
+    my $name = $self->{names}[rand @{ $self->{names} }];
 
     srand $seed;
     $self->can("do_$name")->($self);
@@ -340,31 +343,38 @@ sub do_blind {
 }
 
 
-# What a connection has taken is delivered when nginx has long given it up: a
-# change of a workspace, after which others have been made ...
+# What a connection has taken is delivered when nginx has long given it up:
+# that a workspace is active again, after which it has been switched off ...
 
 use constant LATE => 3.2;
 
 sub do_late_change {
     my ($self) = @_;
     my $proxy = $self->{proxy};
+    my $workspace = 'restless-' . (11 + int rand 2);
 
-    $self->proxied('late_change', '-', LATE, sub {
-        $proxy->hold_next('up', "'changed','workspace'", LATE);
+    # ARGV[5] and ARGV[6] of the script.
+    my $text = "\r\n$workspace\r\n\$1\r\n1\r\n";
+
+    $self->proxied('late_change', $workspace, LATE, sub {
+        $proxy->hold_next('up', $text, LATE);
     });
 }
 
 
-# ... and that a worker leaves, which is back by then.  Cut off at that very
-# moment it cannot say so.
+# ... and that workers leave, which have lost that connection and are back by
+# then.  Cut off at that very moment they hear nothing any more.  One that is
+# still in the registry would be waited for, as long as all of their leases last.
 
 sub do_late_leave {
     my ($self) = @_;
     my $proxy = $self->{proxy};
 
     $self->proxied('late_leave', '-', LATE + 1.5, sub {
-        $proxy->hold_next('up', 'ZREM', LATE);
+        $proxy->hold_next('up', 'ZREM', LATE,
+                          scalar $self->{nginx}[0]->workers);
         $self->send_redis('kill_pubsub', 'CLIENT KILL TYPE pubsub', 0.1);
+        $self->later(0.2, sub { $proxy->cut });
         $self->later(LATE + 0.01, sub { $proxy->pause('both') });
     }, sub { $proxy->resume });
 }
