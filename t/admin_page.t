@@ -606,14 +606,17 @@ sub cost {
            "$method keys/{id}$more is one");
     }
 
-    # One that writes; then, together, those that ask who has heard of it.
+    # One that writes; then, together, those that ask who has heard of it, and
+    # whether it is on the disk.
+    my $disk = Agntkey::Redis::version() >= 7.002 ? ' WAITAOF' : '';
+
     @got = commands(sub { api("POST keys/$id/revoke") });
-    is("@got", 'EVAL HMGET EVAL', 'revoking is one, and a question');
+    is("@got", "EVAL HMGET EVAL$disk", 'revoking is one, and a question');
 
     @got = commands(sub {
         api('PUT workspaces/cost', { status => 'disabled' });
     });
-    is("@got", 'TIME EVAL HMGET EVAL',
+    is("@got", "TIME EVAL HMGET EVAL$disk",
        'switching a workspace off is one, and a question');
 
     @got = commands(sub {

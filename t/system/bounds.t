@@ -32,8 +32,8 @@ my $between = sub { $_[1] >= 0 && $_[2] >= 0 ? $_[2] - $_[1] + 1 : undef };
 my %bound = (
     (map { $_ => $one } qw(
         DBSIZE ECHO EVAL EXISTS GET HDEL HELLO HGET HMGET HSET HSETNX INFO
-        PUBLISH SADD SCARD SET SREM TIME WAIT ZADD ZCARD ZCOUNT ZREM ZREVRANK
-        ZSCORE
+        PUBLISH SADD SCARD SET SREM TIME WAIT WAITAOF ZADD ZCARD ZCOUNT ZREM
+        ZREVRANK ZSCORE
     )),
     ZREVRANGE   => $between,
     ZRANGE      => $between,

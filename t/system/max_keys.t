@@ -228,7 +228,7 @@ for my $prefix ('three', 'within') {
 
         like($res->{is}, qr/^503 store_un(?:known|available)$/,
              "without the right to $right: 503") or diag($res->{raw});
-        ok($nginx->lines(qr/an admin call with: .*NOPERM|can't run/),
+        ok($nginx->lines(qr/an admin call with: .*(?:permissions|can't run)/),
            "without the right to $right: a line says so");
         is(scalar @{ redis_cmd('KEYS', 'agntkey:key:*') }, 0,
            "without the right to $right: and no key");
