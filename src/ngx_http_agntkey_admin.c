@@ -448,15 +448,20 @@ static ngx_int_t
 ngx_http_agntkey_admin_run(ngx_http_agntkey_admin_t *a, ngx_str_t *text)
 {
     char       *code, *detail;
+    int64_t     after;
     ngx_int_t   rc;
 
     if (text->len == 0 && !a->route->body) {
         return a->route->handler(a);
     }
 
+    /* a new key that has expired is a mistake; an old one may be ended */
+
+    after = (a->route->method & NGX_HTTP_PATCH) ? 0 : a->now;
+
     rc = ngx_http_agntkey_json_read(a->request->pool, text, a->route->allowed,
-                                    a->route->needed, a->now, &a->body,
-                                    &code, &detail);
+                                    a->route->needed, after, &a->body, &code,
+                                    &detail);
 
     if (rc == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -277,9 +277,11 @@ ngx_http_agntkey_json_member(ngx_pool_t *pool,
         return ngx_http_agntkey_json_scopes(pool, value, &body->scopes);
 
     case NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT:
-        *detail = "\"expires_at\" must be null or a string with a time of "
-                  "RFC 3339 in the future, such as "
-                  "\"2031-01-31T12:00:00Z\".";
+        *detail = now ? "\"expires_at\" must be null or a string with a time "
+                        "of RFC 3339 in the future, such as "
+                        "\"2031-01-31T12:00:00Z\"."
+                      : "\"expires_at\" must be null or a string with a time "
+                        "of RFC 3339, such as \"2031-01-31T12:00:00Z\".";
 
         return ngx_http_agntkey_json_time(value, now, &body->expires_at);
 

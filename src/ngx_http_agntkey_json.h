@@ -56,8 +56,8 @@ typedef struct ngx_http_agntkey_json_s  ngx_http_agntkey_json_t;
 
 /*
  * Reads a body of which the members of "allowed" may be there, and those of
- * "needed" must.  now is in ms since 1970: expires_at lies behind it.  Strings
- * are copied to the pool.
+ * "needed" must.  expires_at must be after now, in ms since 1970; with 0 it may
+ * be any time since then.  Strings are copied to the pool.
  *
  * Returns
  *     NGX_OK        *body is set

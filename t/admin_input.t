@@ -451,12 +451,12 @@ sub times {
     my $past = sprintf '%04d-%02d-%02dT%02d:%02d:%02dZ', $t[5] + 1900,
                        $t[4] + 1, @t[3, 2, 1, 0];
 
+    my @past = ('2001-01-01T00:00:00Z', '1970-01-01T00:00:00.001Z', $past);
     my @bad = ((grep_types(qr/^null$/)), 4102444800, 4102444800000, '1e12',
                99999999999, quoted(
-        # in the past
-        '2001-01-01T00:00:00Z', '1970-01-01T00:00:00Z',
-        '1969-12-31T23:59:59Z', '0000-01-01T00:00:00Z',
-        '0001-01-01T00:00:00Z', $past,
+        # before there was time
+        '1970-01-01T00:00:00Z', '1969-12-31T23:59:59Z',
+        '0000-01-01T00:00:00Z', '0001-01-01T00:00:00Z',
         # beyond 9999
         '10000-01-01T00:00:00Z', '99999-01-01T00:00:00Z',
         '+10000-01-01T00:00:00Z', '9999-12-31T23:59:59-00:01',
@@ -485,9 +485,25 @@ sub times {
         'Thu, 01 Jan 2101 00:00:00 GMT',
     ));
 
+    my $one = 'keys/' . id_of('one');
+
+    # A key is not created to be refused; one that there is ends this way.
     bad_values('POST keys', 'expires_at', '"workspace":"acme","name":"a"',
-               @bad);
-    bad_values('PATCH keys/' . id_of('one'), 'expires_at', '', @bad);
+               @bad, quoted(@past));
+    bad_values("PATCH $one", 'expires_at', '', @bad);
+
+    seed_key('one');
+
+    for my $text (@past) {
+        is(api("PATCH $one", { expires_at => undef })->{json}{status},
+           'active', 'a key that does not expire');
+
+        my $res = api("PATCH $one", { expires_at => $text });
+
+        is("$res->{code} $res->{json}{status}", '200 expired',
+           "expires_at $text ends it") or diag($res->{raw});
+        is(ref $res->{json}{receipt}, 'HASH', "expires_at $text: a receipt");
+    }
 
     my %good = (
         '2101-01-01T00:00:00Z'            => '2101-01-01T00:00:00.000Z',

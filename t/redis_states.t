@@ -291,7 +291,11 @@ main::replica('--replica-serve-stale-data', 'no');
 $::replica->cmd('REPLICAOF', '127.0.0.1', $ENV{TEST_NGINX_CLOSED_PORT});
 --- init
 answer_is(ask('one'), 503, "time $_: 503") for 1 .. 5;
-count_is(scalar log_lines(qr/\[error\]/), 1, 'one line', log_lines(qr/./));
+
+# Before version 7 such a server answers PING: a line that nginx has come to a
+# replica, one that it leaves it, and one of the answer to HMGET.
+is_true(log_lines(qr/\[error\]/) <= (redis_version() >= 7 ? 1 : 3),
+        'a line for each thing', log_lines(qr/./));
 
 $::replica->cmd('REPLICAOF', 'NO', 'ONE');
 is_true(redis_version() < 7 || log_wait(qr/is back/), 'it is back');
@@ -301,7 +305,6 @@ $::replica->stop;
 --- request
 GET /open
 --- error_log eval
-# before version 7 such a server answers PING
 main::redis_version() >= 7
     ? qr/\[error\] .*agntkey: Redis .* is away: PING: MASTERDOWN /
     : qr/\[error\] .*agntkey: Redis answered HMGET .* with: MASTERDOWN /
