@@ -225,6 +225,16 @@ SKIP: {
             like(synced($res), qr/^(?:$want)$/, "$title, $call->[0]");
         }
 
+        # Without room for the mark of the barrier there is nothing to ask about;
+        # the revocation itself is taken.
+        redis_cmd('CONFIG', 'SET', 'maxmemory', '1mb');
+
+        my $res = revoke('four');
+
+        is($res->{code}, 200, "$title, full: revoked") or diag($res->{raw});
+        is(synced($res), 'absent', "$title, full: not known");
+        redis_cmd('CONFIG', 'SET', 'maxmemory', '0');
+
         ok(defined $_->quit, "$title: quit") for @nginx;
     }
 }
