@@ -13,7 +13,7 @@
 static ngx_int_t ngx_http_agntkey_access_begin(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
 static ngx_int_t ngx_http_agntkey_access_cached(ngx_http_agntkey_ctx_t *ctx,
-    ngx_http_agntkey_store_t *store);
+    ngx_http_agntkey_lookup_t *lookup);
 static ngx_int_t ngx_http_agntkey_access_find(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
 static void ngx_http_agntkey_access_found(void *data, ngx_int_t rc,
@@ -56,14 +56,14 @@ ngx_http_agntkey_access_handler(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
 
     if (ctx == NULL) {
-        ctx = ngx_http_agntkey_ctx_create(r);
+        ctx = ngx_http_agntkey_access_ctx_create(r);
         if (ctx == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
         rc = ngx_http_agntkey_access_begin(r, ctx);
 
-    } else if (ctx->waiter.find) {
+    } else if (ctx->waiter.flight) {
 
         /* woken by something else, such as a socket that can be written */
 
@@ -84,8 +84,8 @@ ngx_http_agntkey_access_passed(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
 
-    if (ctx && ctx->answer) {
-        ngx_http_agntkey_reply_withdraw(ctx);
+    if (ctx && ctx->refusal) {
+        ngx_http_agntkey_refusal_withdraw(ctx);
     }
 
     return NGX_DECLINED;
@@ -130,7 +130,7 @@ ngx_http_agntkey_access_begin(ngx_http_request_t *r,
      * digits need no look.  Whatever else there is has them looked at.
      */
 
-    if (ngx_http_agntkey_access_cached(ctx, amcf->store) == NGX_OK) {
+    if (ngx_http_agntkey_access_cached(ctx, amcf->lookup) == NGX_OK) {
 
         if (ctx->key
             && ngx_http_agntkey_token_digest(&text, ctx->digest) != NGX_OK)
@@ -194,15 +194,15 @@ wipe:
 
 static ngx_int_t
 ngx_http_agntkey_access_cached(ngx_http_agntkey_ctx_t *ctx,
-    ngx_http_agntkey_store_t *store)
+    ngx_http_agntkey_lookup_t *lookup)
 {
     ngx_http_agntkey_entry_t  *entry;
 
-    if (store == NULL) {
+    if (lookup == NULL) {
         return NGX_DECLINED;
     }
 
-    entry = ngx_http_agntkey_store_cached(store, ctx->id);
+    entry = ngx_http_agntkey_lookup_cached(lookup, ctx->id);
     if (entry == NULL) {
         return NGX_DECLINED;
     }
@@ -241,8 +241,8 @@ ngx_http_agntkey_access_find(ngx_http_request_t *r,
     ctx->waiter.handler = ngx_http_agntkey_access_found;
     ctx->waiter.data = ctx;
 
-    if (amcf->store == NULL
-        || ngx_http_agntkey_store_find(amcf->store, ctx->id, &ctx->waiter)
+    if (amcf->lookup == NULL
+        || ngx_http_agntkey_lookup_find(amcf->lookup, ctx->id, &ctx->waiter)
            != NGX_OK)
     {
         ctx->rc = NGX_ERROR;
@@ -347,7 +347,7 @@ ngx_http_agntkey_access_cleanup(void *data)
 {
     ngx_http_agntkey_ctx_t  *ctx = data;
 
-    ngx_http_agntkey_store_cancel(&ctx->waiter);
+    ngx_http_agntkey_lookup_cancel(&ctx->waiter);
 }
 
 
@@ -443,11 +443,11 @@ ngx_http_agntkey_access_stale(ngx_http_request_t *r,
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
-    if (amcf->store == NULL || ctx->entry) {
+    if (amcf->lookup == NULL || ctx->entry) {
         return;
     }
 
-    entry = ngx_http_agntkey_store_stale(amcf->store, ctx->id, ms);
+    entry = ngx_http_agntkey_lookup_stale(amcf->lookup, ctx->id, ms);
     if (entry == NULL) {
         return;
     }
@@ -524,7 +524,7 @@ ngx_http_agntkey_access_decide(ngx_http_request_t *r,
         return NGX_DECLINED;
     }
 
-    return ngx_http_agntkey_reply_refuse(r, ctx);
+    return ngx_http_agntkey_refusal_refuse(r, ctx);
 }
 
 

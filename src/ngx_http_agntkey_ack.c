@@ -7,60 +7,61 @@
 #include "ngx_http_agntkey_ack.h"
 
 
-struct ngx_http_agntkey_acks_s {
-    ngx_http_agntkey_watch_t         *watch;
-    ngx_http_agntkey_redis_t         *commands;
+struct ngx_http_agntkey_barrier_ack_s {
+    ngx_http_agntkey_lease_t                 *lease;
+    ngx_http_agntkey_redis_t                 *commands;
 
-    ngx_http_agntkey_ack_handler_pt   handler;      /* NULL: never asks */
-    void                             *data;
+    ngx_http_agntkey_barrier_ack_handler_pt   handler;    /* NULL: never asks */
+    void                                     *data;
 };
 
 
-static void ngx_http_agntkey_acks_asked(void *data, ngx_str_t *text);
-static void ngx_http_agntkey_acks_letter(void *data, ngx_str_t *text);
-static void ngx_http_agntkey_acks_echo(ngx_http_agntkey_acks_t *acks,
-    ngx_str_t *text);
-static void ngx_http_agntkey_acks_ack(ngx_http_agntkey_acks_t *acks,
-    ngx_str_t *text);
-static void ngx_http_agntkey_acks_publish(ngx_http_agntkey_acks_t *acks,
-    ngx_str_t *channel, ngx_str_t *text);
-static void ngx_http_agntkey_acks_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_barrier_ack_asked(void *data, ngx_str_t *text);
+static void ngx_http_agntkey_barrier_ack_message(void *data, ngx_str_t *text);
+static void ngx_http_agntkey_barrier_ack_echo(
+    ngx_http_agntkey_barrier_ack_t *acks, ngx_str_t *text);
+static void ngx_http_agntkey_barrier_ack_receive(
+    ngx_http_agntkey_barrier_ack_t *acks, ngx_str_t *text);
+static void ngx_http_agntkey_barrier_ack_publish(
+    ngx_http_agntkey_barrier_ack_t *acks, ngx_str_t *channel, ngx_str_t *text);
+static void ngx_http_agntkey_barrier_ack_drop_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 
 
-ngx_http_agntkey_acks_t *
-ngx_http_agntkey_acks_create(ngx_http_agntkey_watch_t *watch,
+ngx_http_agntkey_barrier_ack_t *
+ngx_http_agntkey_barrier_ack_create(ngx_http_agntkey_lease_t *lease,
     ngx_http_agntkey_redis_t *commands, ngx_log_t *log)
 {
-    ngx_http_agntkey_acks_t  *acks;
+    ngx_http_agntkey_barrier_ack_t  *acks;
 
-    acks = ngx_calloc(sizeof(ngx_http_agntkey_acks_t), log);
+    acks = ngx_calloc(sizeof(ngx_http_agntkey_barrier_ack_t), log);
     if (acks == NULL) {
         return NULL;
     }
 
-    acks->watch = watch;
+    acks->lease = lease;
     acks->commands = commands;
 
-    ngx_http_agntkey_watch_listen(watch, ngx_http_agntkey_acks_asked,
-                                  ngx_http_agntkey_acks_letter, acks);
+    ngx_http_agntkey_lease_subscribe(lease, ngx_http_agntkey_barrier_ack_asked,
+                                     ngx_http_agntkey_barrier_ack_message,
+                                     acks);
 
     return acks;
 }
 
 
 void
-ngx_http_agntkey_acks_destroy(ngx_http_agntkey_acks_t *acks)
+ngx_http_agntkey_barrier_ack_destroy(ngx_http_agntkey_barrier_ack_t *acks)
 {
-    ngx_http_agntkey_watch_listen(acks->watch, NULL, NULL, NULL);
+    ngx_http_agntkey_lease_subscribe(acks->lease, NULL, NULL, NULL);
 
     ngx_free(acks);
 }
 
 
 void
-ngx_http_agntkey_acks_listen(ngx_http_agntkey_acks_t *acks,
-    ngx_http_agntkey_ack_handler_pt handler, void *data)
+ngx_http_agntkey_barrier_ack_set_handler(ngx_http_agntkey_barrier_ack_t *acks,
+    ngx_http_agntkey_barrier_ack_handler_pt handler, void *data)
 {
     acks->handler = handler;
     acks->data = data;
@@ -75,12 +76,12 @@ ngx_http_agntkey_acks_listen(ngx_http_agntkey_acks_t *acks,
  */
 
 static void
-ngx_http_agntkey_acks_asked(void *data, ngx_str_t *text)
+ngx_http_agntkey_barrier_ack_asked(void *data, ngx_str_t *text)
 {
     u_char                        buf[sizeof("echo  ") + NGX_INT64_LEN
                                       + NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN];
     ngx_str_t                     echo;
-    ngx_http_agntkey_acks_t  *acks = data;
+    ngx_http_agntkey_barrier_ack_t  *acks = data;
 
     if (text->len > NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN + 1 + NGX_INT64_LEN) {
         return;
@@ -89,8 +90,8 @@ ngx_http_agntkey_acks_asked(void *data, ngx_str_t *text)
     echo.data = buf;
     echo.len = ngx_sprintf(buf, "echo %V", text) - buf;
 
-    ngx_http_agntkey_acks_publish(acks,
-                            ngx_http_agntkey_watch_channel(acks->watch),
+    ngx_http_agntkey_barrier_ack_publish(acks,
+                            ngx_http_agntkey_lease_channel(acks->lease),
                             &echo);
 }
 
@@ -98,30 +99,30 @@ ngx_http_agntkey_acks_asked(void *data, ngx_str_t *text)
 /* "echo <channel> <number>" from ourselves, "ack <number> <worker>" */
 
 static void
-ngx_http_agntkey_acks_letter(void *data, ngx_str_t *text)
+ngx_http_agntkey_barrier_ack_message(void *data, ngx_str_t *text)
 {
     ngx_str_t                     rest;
-    ngx_http_agntkey_acks_t  *acks = data;
+    ngx_http_agntkey_barrier_ack_t  *acks = data;
 
     if (text->len > 5 && ngx_strncmp(text->data, "echo ", 5) == 0) {
 
         rest.data = text->data + 5;
         rest.len = text->len - 5;
 
-        ngx_http_agntkey_acks_echo(acks, &rest);
+        ngx_http_agntkey_barrier_ack_echo(acks, &rest);
 
     } else if (text->len > 4 && ngx_strncmp(text->data, "ack ", 4) == 0) {
 
         rest.data = text->data + 4;
         rest.len = text->len - 4;
 
-        ngx_http_agntkey_acks_ack(acks, &rest);
+        ngx_http_agntkey_barrier_ack_receive(acks, &rest);
     }
 }
 
 
 static void
-ngx_http_agntkey_acks_echo(ngx_http_agntkey_acks_t *acks,
+ngx_http_agntkey_barrier_ack_echo(ngx_http_agntkey_barrier_ack_t *acks,
     ngx_str_t *text)
 {
     u_char     buf[sizeof("ack  ") + NGX_INT64_LEN
@@ -147,15 +148,16 @@ ngx_http_agntkey_acks_echo(ngx_http_agntkey_acks_t *acks,
     ack.data = buf;
     ack.len = ngx_sprintf(buf, "ack %V %*s", &number,
                           (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN,
-                          ngx_http_agntkey_watch_worker(acks->watch))
+                          ngx_http_agntkey_lease_worker(acks->lease))
               - buf;
 
-    ngx_http_agntkey_acks_publish(acks, &channel, &ack);
+    ngx_http_agntkey_barrier_ack_publish(acks, &channel, &ack);
 }
 
 
 static void
-ngx_http_agntkey_acks_ack(ngx_http_agntkey_acks_t *acks, ngx_str_t *text)
+ngx_http_agntkey_barrier_ack_receive(ngx_http_agntkey_barrier_ack_t *acks,
+                                     ngx_str_t *text)
 {
     off_t    n;
     u_char  *p, *last;
@@ -179,7 +181,7 @@ ngx_http_agntkey_acks_ack(ngx_http_agntkey_acks_t *acks, ngx_str_t *text)
 /* What cannot be sent is not missed: who asks does not wait for ever. */
 
 static void
-ngx_http_agntkey_acks_publish(ngx_http_agntkey_acks_t *acks,
+ngx_http_agntkey_barrier_ack_publish(ngx_http_agntkey_barrier_ack_t *acks,
     ngx_str_t *channel, ngx_str_t *text)
 {
     ngx_str_t  argv[3], bytes;
@@ -188,21 +190,21 @@ ngx_http_agntkey_acks_publish(ngx_http_agntkey_acks_t *acks,
     argv[1] = *channel;
     argv[2] = *text;
 
-    if (ngx_http_agntkey_resp_format(argv, 3, &bytes) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_format(argv, 3, &bytes) != NGX_OK) {
         return;
     }
 
     (void) ngx_http_agntkey_redis_send(acks->commands, &bytes,
-                                       ngx_http_agntkey_acks_drop_handler,
-                                       NULL);
+                                      ngx_http_agntkey_barrier_ack_drop_handler,
+                                      NULL);
 
-    ngx_http_agntkey_resp_format_free(&bytes);
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
 }
 
 
 static void
-ngx_http_agntkey_acks_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_barrier_ack_drop_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }

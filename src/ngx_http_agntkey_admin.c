@@ -30,64 +30,67 @@ struct ngx_http_agntkey_route_s {
     ngx_uint_t    needed;
     unsigned      body:1;          /* it must have one */
     unsigned      query:1;         /* it may have one, and looks at it */
-    ngx_int_t   (*handler)(ngx_http_agntkey_admin_t *a);
+    ngx_int_t   (*handler)(ngx_http_agntkey_admin_call_t *a);
 };
 
 
-static ngx_int_t ngx_http_agntkey_admin_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_agntkey_admin_route(ngx_http_agntkey_admin_t *a);
-static ngx_int_t ngx_http_agntkey_admin_match(const char *path,
-    ngx_str_t *rest, ngx_str_t *segment);
-static ngx_int_t ngx_http_agntkey_admin_body(ngx_http_agntkey_admin_t *a);
-static ngx_uint_t ngx_http_agntkey_admin_encoded(ngx_http_request_t *r);
-static void ngx_http_agntkey_admin_body_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_agntkey_admin_body_text(ngx_http_request_t *r,
+static ngx_int_t ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_agntkey_admin_api_route(
+    ngx_http_agntkey_admin_call_t *a);
+static ngx_int_t ngx_http_agntkey_admin_api_match(const char *path,
+    ngx_str_t *rest, ngx_str_t *path_id);
+static ngx_int_t ngx_http_agntkey_admin_api_body(
+    ngx_http_agntkey_admin_call_t *a);
+static ngx_uint_t ngx_http_agntkey_admin_api_encoded(ngx_http_request_t *r);
+static void ngx_http_agntkey_admin_api_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_agntkey_admin_api_body_text(ngx_http_request_t *r,
     ngx_str_t *text);
-static ngx_int_t ngx_http_agntkey_admin_run(ngx_http_agntkey_admin_t *a,
-    ngx_str_t *text);
-static ngx_int_t ngx_http_agntkey_admin_openapi(ngx_http_agntkey_admin_t *a);
-static ngx_int_t ngx_http_agntkey_admin_place(ngx_conf_t *cf,
+static ngx_int_t ngx_http_agntkey_admin_api_run(
+    ngx_http_agntkey_admin_call_t *a, ngx_str_t *text);
+static ngx_int_t ngx_http_agntkey_admin_api_openapi(
+    ngx_http_agntkey_admin_call_t *a);
+static ngx_int_t ngx_http_agntkey_admin_api_place(ngx_conf_t *cf,
     ngx_http_core_loc_conf_t *clcf);
 
 
 static ngx_http_agntkey_route_t  ngx_http_agntkey_routes[] = {
 
     { "keys", NGX_HTTP_POST,
-      NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE|NGX_HTTP_AGNTKEY_MEMBER_NAME
-      |NGX_HTTP_AGNTKEY_MEMBER_SCOPES|NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT,
-      NGX_HTTP_AGNTKEY_MEMBER_NAME, 1, 0,
-      ngx_http_agntkey_admin_create },
+      NGX_HTTP_AGNTKEY_BODY_WORKSPACE|NGX_HTTP_AGNTKEY_BODY_NAME
+      |NGX_HTTP_AGNTKEY_BODY_SCOPES|NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT,
+      NGX_HTTP_AGNTKEY_BODY_NAME, 1, 0,
+      ngx_http_agntkey_admin_keys_create },
 
     { "keys", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 1,
-      ngx_http_agntkey_admin_list },
+      ngx_http_agntkey_admin_keys_list },
 
     { "keys/*", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 0,
-      ngx_http_agntkey_admin_get },
+      ngx_http_agntkey_admin_keys_get },
 
     { "keys/*", NGX_HTTP_PATCH,
-      NGX_HTTP_AGNTKEY_MEMBER_NAME|NGX_HTTP_AGNTKEY_MEMBER_SCOPES
-      |NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT, 0, 1, 0,
-      ngx_http_agntkey_admin_change },
+      NGX_HTTP_AGNTKEY_BODY_NAME|NGX_HTTP_AGNTKEY_BODY_SCOPES
+      |NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT, 0, 1, 0,
+      ngx_http_agntkey_admin_keys_change },
 
     { "keys/*/revoke", NGX_HTTP_POST, 0, 0, 0, 0,
-      ngx_http_agntkey_admin_revoke },
+      ngx_http_agntkey_admin_keys_revoke },
 
     { "keys/*/rotate", NGX_HTTP_POST,
-      NGX_HTTP_AGNTKEY_MEMBER_NAME|NGX_HTTP_AGNTKEY_MEMBER_OVERLAP, 0, 0, 0,
-      ngx_http_agntkey_admin_rotate },
+      NGX_HTTP_AGNTKEY_BODY_NAME|NGX_HTTP_AGNTKEY_BODY_OVERLAP, 0, 0, 0,
+      ngx_http_agntkey_admin_keys_rotate },
 
     { "workspaces", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 1,
-      ngx_http_agntkey_admin_workspaces },
+      ngx_http_agntkey_admin_workspaces_list },
 
     { "workspaces/*", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 0,
-      ngx_http_agntkey_admin_workspace },
+      ngx_http_agntkey_admin_workspaces_get },
 
-    { "workspaces/*", NGX_HTTP_PUT, NGX_HTTP_AGNTKEY_MEMBER_STATUS,
-      NGX_HTTP_AGNTKEY_MEMBER_STATUS, 1, 0,
-      ngx_http_agntkey_admin_workspace_set },
+    { "workspaces/*", NGX_HTTP_PUT, NGX_HTTP_AGNTKEY_BODY_STATUS,
+      NGX_HTTP_AGNTKEY_BODY_STATUS, 1, 0,
+      ngx_http_agntkey_admin_workspaces_set },
 
     { "openapi.json", NGX_HTTP_AGNTKEY_ADMIN_READ, 0, 0, 0, 0,
-      ngx_http_agntkey_admin_openapi },
+      ngx_http_agntkey_admin_api_openapi },
 
     { NULL, 0, 0, 0, 0, 0, NULL }
 };
@@ -99,12 +102,12 @@ static u_char  ngx_http_agntkey_openapi[] =
 
 
 static ngx_int_t
-ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
+ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                      rc;
-    ngx_time_t                    *tp;
-    ngx_http_agntkey_admin_t      *a;
-    ngx_http_agntkey_main_conf_t  *amcf;
+    ngx_int_t                       rc;
+    ngx_time_t                     *tp;
+    ngx_http_agntkey_admin_call_t  *a;
+    ngx_http_agntkey_main_conf_t   *amcf;
 
     /* nginx asks no access module about a subrequest: nothing guards it */
 
@@ -116,7 +119,7 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
-    a = ngx_pcalloc(r->pool, sizeof(ngx_http_agntkey_admin_t));
+    a = ngx_pcalloc(r->pool, sizeof(ngx_http_agntkey_admin_call_t));
 
     if (a == NULL || amcf->admin == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -129,20 +132,20 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
     a->now = (int64_t) tp->sec * 1000 + tp->msec;
     a->begun = ngx_http_agntkey_clock();
 
-    rc = ngx_http_agntkey_admin_who(a);
+    rc = ngx_http_agntkey_admin_auth_caller(a);
 
     if (rc != NGX_DECLINED) {
         return rc;
     }
 
-    rc = ngx_http_agntkey_admin_route(a);
+    rc = ngx_http_agntkey_admin_api_route(a);
 
     if (rc != NGX_DECLINED) {
         return rc;
     }
 
     if (!a->route->query && r->args.len) {
-        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_BAD_REQUEST,
+        return ngx_http_agntkey_admin_response_problem(r, NGX_HTTP_BAD_REQUEST,
                                  "invalid_query",
                                  "This call takes no parameters.", NULL);
     }
@@ -163,7 +166,7 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    rc = ngx_http_agntkey_admin_body(a);
+    rc = ngx_http_agntkey_admin_api_body(a);
 
     if (rc != NGX_DECLINED) {
         return rc;
@@ -176,7 +179,7 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
     r->request_body_in_single_buf = 1;
 
     rc = ngx_http_read_client_request_body(r,
-                                         ngx_http_agntkey_admin_body_handler);
+                                       ngx_http_agntkey_admin_api_body_handler);
 
     return (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? rc : NGX_DONE;
 }
@@ -185,7 +188,7 @@ ngx_http_agntkey_admin_handler(ngx_http_request_t *r)
 /* NGX_DECLINED: a->route is set; otherwise the answer has been sent. */
 
 static ngx_int_t
-ngx_http_agntkey_admin_route(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_api_route(ngx_http_agntkey_admin_call_t *a)
 {
     u_char                    *p;
     u_char                    *allow;
@@ -205,7 +208,7 @@ ngx_http_agntkey_admin_route(ngx_http_agntkey_admin_t *a)
         /* "location /agntkey" also takes "/agntkeys" */
 
         if (rest.data[0] != '/') {
-            return ngx_http_agntkey_admin_not_found(a);
+            return ngx_http_agntkey_admin_call_not_found(a);
         }
 
         rest.data++;
@@ -221,7 +224,7 @@ ngx_http_agntkey_admin_route(ngx_http_agntkey_admin_t *a)
 
     for (route = ngx_http_agntkey_routes; route->path; route++) {
 
-        if (ngx_http_agntkey_admin_match(route->path, &rest, &a->segment)
+        if (ngx_http_agntkey_admin_api_match(route->path, &rest, &a->path_id)
             != NGX_OK)
         {
             continue;
@@ -239,17 +242,17 @@ ngx_http_agntkey_admin_route(ngx_http_agntkey_admin_t *a)
     }
 
     if (p == allow) {
-        return ngx_http_agntkey_admin_not_found(a);
+        return ngx_http_agntkey_admin_call_not_found(a);
     }
 
     value.data = allow;
     value.len = p - allow;
 
-    if (ngx_http_agntkey_answer_header(r, "Allow", &value) != NGX_OK) {
+    if (ngx_http_agntkey_admin_response_header(r, "Allow", &value) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_agntkey_answer_problem(r, NGX_HTTP_NOT_ALLOWED,
+    return ngx_http_agntkey_admin_response_problem(r, NGX_HTTP_NOT_ALLOWED,
                              "method_not_allowed",
                              "This path knows other methods only: see Allow.",
                              NULL);
@@ -257,8 +260,8 @@ ngx_http_agntkey_admin_route(ngx_http_agntkey_admin_t *a)
 
 
 static ngx_int_t
-ngx_http_agntkey_admin_match(const char *path, ngx_str_t *rest,
-    ngx_str_t *segment)
+ngx_http_agntkey_admin_api_match(const char *path, ngx_str_t *rest,
+    ngx_str_t *path_id)
 {
     u_char  *p, *last;
 
@@ -268,15 +271,15 @@ ngx_http_agntkey_admin_match(const char *path, ngx_str_t *rest,
     for ( /* void */ ; *path; path++) {
 
         if (*path == '*') {
-            segment->data = p;
+            path_id->data = p;
 
             while (p < last && *p != '/') {
                 p++;
             }
 
-            segment->len = p - segment->data;
+            path_id->len = p - path_id->data;
 
-            if (segment->len == 0) {
+            if (path_id->len == 0) {
                 return NGX_DECLINED;
             }
 
@@ -297,7 +300,7 @@ ngx_http_agntkey_admin_match(const char *path, ngx_str_t *rest,
 /* What can be said of the body before it is read; NGX_DECLINED: read it. */
 
 static ngx_int_t
-ngx_http_agntkey_admin_body(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_api_body(ngx_http_agntkey_admin_call_t *a)
 {
     size_t               n;
     ngx_str_t           *type;
@@ -306,7 +309,7 @@ ngx_http_agntkey_admin_body(ngx_http_agntkey_admin_t *a)
     r = a->request;
 
     if (r->headers_in.content_length_n > NGX_HTTP_AGNTKEY_ADMIN_BODY) {
-        return ngx_http_agntkey_answer_problem(r,
+        return ngx_http_agntkey_admin_response_problem(r,
                              NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                              "body_too_large",
                              "A body has 16384 bytes at the most.", NULL);
@@ -324,9 +327,9 @@ ngx_http_agntkey_admin_body(ngx_http_agntkey_admin_t *a)
         || type->len < n
         || ngx_strncasecmp(type->data, (u_char *) "application/json", n) != 0
         || (type->len > n && type->data[n] != ';' && type->data[n] != ' ')
-        || ngx_http_agntkey_admin_encoded(r))
+        || ngx_http_agntkey_admin_api_encoded(r))
     {
-        return ngx_http_agntkey_answer_problem(r,
+        return ngx_http_agntkey_admin_response_problem(r,
                              NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
                              "unsupported_media_type",
                              "The body must be application/json, without a "
@@ -338,33 +341,34 @@ ngx_http_agntkey_admin_body(ngx_http_agntkey_admin_t *a)
 
 
 static ngx_uint_t
-ngx_http_agntkey_admin_encoded(ngx_http_request_t *r)
+ngx_http_agntkey_admin_api_encoded(ngx_http_request_t *r)
 {
     ngx_uint_t  hash;
 
     hash = ngx_hash_key((u_char *) "content-encoding",
                         sizeof("content-encoding") - 1);
 
-    return ngx_http_agntkey_admin_header(r, hash, "content-encoding") != NULL;
+    return ngx_http_agntkey_admin_call_header(r, hash,
+                                              "content-encoding") != NULL;
 }
 
 
 static void
-ngx_http_agntkey_admin_body_handler(ngx_http_request_t *r)
+ngx_http_agntkey_admin_api_body_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                  rc;
-    ngx_str_t                  text;
-    ngx_http_agntkey_admin_t  *a;
+    ngx_int_t                       rc;
+    ngx_str_t                       text;
+    ngx_http_agntkey_admin_call_t  *a;
 
     a = ngx_http_get_module_ctx(r, ngx_http_agntkey_filter_module);
 
-    rc = ngx_http_agntkey_admin_body_text(r, &text);
+    rc = ngx_http_agntkey_admin_api_body_text(r, &text);
 
     if (rc == NGX_OK) {
-        rc = ngx_http_agntkey_admin_run(a, &text);
+        rc = ngx_http_agntkey_admin_api_run(a, &text);
 
     } else if (rc == NGX_DECLINED) {
-        rc = ngx_http_agntkey_answer_problem(r,
+        rc = ngx_http_agntkey_admin_response_problem(r,
                              NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                              "body_too_large",
                              "A body has 16384 bytes at the most.", NULL);
@@ -382,7 +386,7 @@ ngx_http_agntkey_admin_body_handler(ngx_http_request_t *r)
  */
 
 static ngx_int_t
-ngx_http_agntkey_admin_body_text(ngx_http_request_t *r, ngx_str_t *text)
+ngx_http_agntkey_admin_api_body_text(ngx_http_request_t *r, ngx_str_t *text)
 {
     u_char       *p;
     size_t        len;
@@ -445,7 +449,8 @@ ngx_http_agntkey_admin_body_text(ngx_http_request_t *r, ngx_str_t *text)
 
 
 static ngx_int_t
-ngx_http_agntkey_admin_run(ngx_http_agntkey_admin_t *a, ngx_str_t *text)
+ngx_http_agntkey_admin_api_run(ngx_http_agntkey_admin_call_t *a,
+                               ngx_str_t *text)
 {
     char       *code, *detail;
     int64_t     after;
@@ -459,18 +464,18 @@ ngx_http_agntkey_admin_run(ngx_http_agntkey_admin_t *a, ngx_str_t *text)
 
     after = (a->route->method & NGX_HTTP_PATCH) ? 0 : a->now;
 
-    rc = ngx_http_agntkey_json_read(a->request->pool, text, a->route->allowed,
-                                    a->route->needed, after, &a->body, &code,
-                                    &detail);
+    rc = ngx_http_agntkey_admin_json_read(a->request->pool, text,
+                                          a->route->allowed, a->route->needed,
+                                          after, &a->body, &code, &detail);
 
     if (rc == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (rc == NGX_DECLINED) {
-        return ngx_http_agntkey_answer_problem(a->request,
-                                               NGX_HTTP_BAD_REQUEST, code,
-                                               detail, NULL);
+        return ngx_http_agntkey_admin_response_problem(a->request,
+                                                       NGX_HTTP_BAD_REQUEST,
+                                                       code, detail, NULL);
     }
 
     return a->route->handler(a);
@@ -478,19 +483,19 @@ ngx_http_agntkey_admin_run(ngx_http_agntkey_admin_t *a, ngx_str_t *text)
 
 
 static ngx_int_t
-ngx_http_agntkey_admin_openapi(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_api_openapi(ngx_http_agntkey_admin_call_t *a)
 {
     ngx_str_t  text;
 
     text.data = ngx_http_agntkey_openapi;
     text.len = sizeof(ngx_http_agntkey_openapi) - 1;
 
-    return ngx_http_agntkey_answer_text(a->request, NGX_HTTP_OK, &text);
+    return ngx_http_agntkey_admin_response_text(a->request, NGX_HTTP_OK, &text);
 }
 
 
 char *
-ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_agntkey_admin_api_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char                          *rv;
     ngx_http_core_loc_conf_t      *clcf;
@@ -519,13 +524,13 @@ ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "stands beside another content handler";
     }
 
-    clcf->handler = ngx_http_agntkey_admin_handler;
+    clcf->handler = ngx_http_agntkey_admin_api_handler;
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
     amcf->enabled = 1;
     amcf->administered = 1;
 
-    if (ngx_http_agntkey_admin_place(cf, clcf) != NGX_OK) {
+    if (ngx_http_agntkey_admin_api_place(cf, clcf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -536,7 +541,7 @@ ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 /* To be looked at again when all has been read. */
 
 static ngx_int_t
-ngx_http_agntkey_admin_place(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
+ngx_http_agntkey_admin_api_place(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
 {
     ngx_http_core_loc_conf_t      **place;
     ngx_http_agntkey_main_conf_t   *amcf;
@@ -569,7 +574,8 @@ ngx_http_agntkey_admin_place(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
  */
 
 ngx_int_t
-ngx_http_agntkey_admin_alone(ngx_conf_t *cf, ngx_http_agntkey_main_conf_t *amcf)
+ngx_http_agntkey_admin_api_alone(ngx_conf_t *cf,
+                                 ngx_http_agntkey_main_conf_t *amcf)
 {
     ngx_uint_t                  i;
     ngx_http_core_loc_conf_t   *clcf, **place;
@@ -584,7 +590,7 @@ ngx_http_agntkey_admin_alone(ngx_conf_t *cf, ngx_http_agntkey_main_conf_t *amcf)
 
         clcf = place[i];
 
-        if (clcf->handler == ngx_http_agntkey_admin_handler
+        if (clcf->handler == ngx_http_agntkey_admin_api_handler
             || (clcf->noname && !clcf->lmt_excpt && clcf->handler == NULL))
         {
             continue;
@@ -602,8 +608,9 @@ ngx_http_agntkey_admin_alone(ngx_conf_t *cf, ngx_http_agntkey_main_conf_t *amcf)
 
 
 ngx_int_t
-ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
-    ngx_http_agntkey_loc_conf_t *conf)
+ngx_http_agntkey_admin_api_merge(ngx_conf_t *cf,
+                                 ngx_http_agntkey_loc_conf_t *prev,
+                                 ngx_http_agntkey_loc_conf_t *conf)
 {
     ngx_http_core_loc_conf_t  *clcf;
 
@@ -618,10 +625,10 @@ ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
         conf->admin_max_keys = prev->admin_max_keys;
 
         if (clcf->lmt_excpt && clcf->handler == NULL) {
-            clcf->handler = ngx_http_agntkey_admin_handler;
+            clcf->handler = ngx_http_agntkey_admin_api_handler;
         }
 
-        if (ngx_http_agntkey_admin_place(cf, clcf) != NGX_OK) {
+        if (ngx_http_agntkey_admin_api_place(cf, clcf) != NGX_OK) {
             return NGX_ERROR;
         }
     }
@@ -650,8 +657,10 @@ ngx_http_agntkey_admin_merge(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
  */
 
 ngx_uint_t
-ngx_http_agntkey_admin_check(ngx_conf_t *cf, ngx_http_agntkey_loc_conf_t *prev,
-    ngx_http_agntkey_loc_conf_t *conf, ngx_flag_t written)
+ngx_http_agntkey_admin_api_check(ngx_conf_t *cf,
+                                 ngx_http_agntkey_loc_conf_t *prev,
+                                 ngx_http_agntkey_loc_conf_t *conf,
+                                 ngx_flag_t written)
 {
     ngx_http_core_loc_conf_t  *clcf;
 

@@ -6,15 +6,15 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_ADMIN_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_ADMIN_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_ADMIN_API_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_ADMIN_API_H_INCLUDED_
 
 
 #include "ngx_http_agntkey_ctx.h"
 
 
 /* The setter of "agntkey_admin". */
-char *ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+char *ngx_http_agntkey_admin_api_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 /*
@@ -23,7 +23,7 @@ char *ngx_http_agntkey_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd,
  * tokens and pin.  Returns NGX_OK; NGX_ERROR, after a message, for an admin
  * location that does not say who may call.
  */
-ngx_int_t ngx_http_agntkey_admin_merge(ngx_conf_t *cf,
+ngx_int_t ngx_http_agntkey_admin_api_merge(ngx_conf_t *cf,
     ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf);
 
 /*
@@ -32,7 +32,7 @@ ngx_int_t ngx_http_agntkey_admin_merge(ngx_conf_t *cf,
  * asks for a key if it says so itself, an "if" or limit_except of it as the
  * location does; all others as they say or inherit.
  */
-ngx_uint_t ngx_http_agntkey_admin_check(ngx_conf_t *cf,
+ngx_uint_t ngx_http_agntkey_admin_api_check(ngx_conf_t *cf,
     ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf,
     ngx_flag_t written);
 
@@ -40,8 +40,8 @@ ngx_uint_t ngx_http_agntkey_admin_check(ngx_conf_t *cf,
  * For the end of the configuration: NGX_OK, or NGX_ERROR, after a message, if
  * an admin location has been given another content handler.
  */
-ngx_int_t ngx_http_agntkey_admin_alone(ngx_conf_t *cf,
+ngx_int_t ngx_http_agntkey_admin_api_alone(ngx_conf_t *cf,
     ngx_http_agntkey_main_conf_t *amcf);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_ADMIN_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_ADMIN_API_H_INCLUDED_ */

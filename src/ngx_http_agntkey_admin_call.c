@@ -9,14 +9,14 @@
 #include "ngx_http_agntkey_clock.h"
 
 
-static void ngx_http_agntkey_admin_cleanup(void *data);
-static void ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
+static void ngx_http_agntkey_admin_call_cleanup(void *data);
+static void ngx_http_agntkey_admin_call_confirmed(void *data, ngx_int_t rc,
     ngx_http_agntkey_receipt_t *receipt);
-static ngx_uint_t ngx_http_agntkey_admin_half_done(ngx_str_t *error);
+static ngx_uint_t ngx_http_agntkey_admin_call_half_done(ngx_str_t *error);
 
 
 ngx_str_t *
-ngx_http_agntkey_admin_header(ngx_http_request_t *r, ngx_uint_t hash,
+ngx_http_agntkey_admin_call_header(ngx_http_request_t *r, ngx_uint_t hash,
     const char *lowcase)
 {
     ngx_uint_t        i;
@@ -49,18 +49,20 @@ ngx_http_agntkey_admin_header(ngx_http_request_t *r, ngx_uint_t hash,
 
 
 ngx_uint_t
-ngx_http_agntkey_admin_within(ngx_http_agntkey_admin_t *a,
+ngx_http_agntkey_admin_call_within(ngx_http_agntkey_admin_call_t *a,
     ngx_str_t *workspace)
 {
-    return a->who.pin.len == 0
-           || (a->who.pin.len == workspace->len
-               && ngx_memcmp(a->who.pin.data, workspace->data, workspace->len)
+    return a->caller.pin.len == 0
+           || (a->caller.pin.len == workspace->len
+               && ngx_memcmp(a->caller.pin.data, workspace->data,
+                             workspace->len)
                   == 0);
 }
 
 
 ngx_int_t
-ngx_http_agntkey_admin_limit(ngx_http_agntkey_admin_t *a, ngx_str_t *value)
+ngx_http_agntkey_admin_call_limit(ngx_http_agntkey_admin_call_t *a,
+                                  ngx_str_t *value)
 {
     ngx_int_t  n;
 
@@ -83,7 +85,7 @@ ngx_http_agntkey_admin_limit(ngx_http_agntkey_admin_t *a, ngx_str_t *value)
 
 
 ngx_int_t
-ngx_http_agntkey_admin_bad_query(ngx_http_agntkey_admin_t *a,
+ngx_http_agntkey_admin_call_bad_query(ngx_http_agntkey_admin_call_t *a,
     const char *name, const char *rule)
 {
     u_char  *p, detail[160];
@@ -110,14 +112,15 @@ ngx_http_agntkey_admin_bad_query(ngx_http_agntkey_admin_t *a,
                                            "encoded.") = '\0';
     }
 
-    return ngx_http_agntkey_answer_problem(a->request, NGX_HTTP_BAD_REQUEST,
-                                           "invalid_query", (char *) detail,
-                                           NULL);
+    return ngx_http_agntkey_admin_response_problem(a->request,
+                                                   NGX_HTTP_BAD_REQUEST,
+                                                   "invalid_query",
+                                                   (char *) detail, NULL);
 }
 
 
 ngx_int_t
-ngx_http_agntkey_admin_number(ngx_http_agntkey_admin_t *a, int64_t n,
+ngx_http_agntkey_admin_call_number(ngx_http_agntkey_admin_call_t *a, int64_t n,
     ngx_str_t *text)
 {
     text->data = ngx_pnalloc(a->request->pool, NGX_INT64_LEN);
@@ -134,29 +137,30 @@ ngx_http_agntkey_admin_number(ngx_http_agntkey_admin_t *a, int64_t n,
 /* Returns NGX_DONE, or what came of an answer when nothing could be sent. */
 
 ngx_int_t
-ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
-    ngx_http_agntkey_call_t *call)
+ngx_http_agntkey_admin_call_wait(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_redis_batch_t *batch)
 {
     ngx_http_cleanup_t  *cln;
     ngx_http_request_t  *r;
 
     r = a->request;
 
-    if (call == NULL) {
-        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                 "store_unavailable",
-                                 "Redis cannot be reached. Nothing was "
-                                 "changed.", NULL);
+    if (batch == NULL) {
+        return ngx_http_agntkey_admin_response_problem(r,
+                                         NGX_HTTP_SERVICE_UNAVAILABLE,
+                                         "store_unavailable",
+                                         "Redis cannot be reached. Nothing was "
+                                         "changed.", NULL);
     }
 
     cln = ngx_http_cleanup_add(r, 0);
     if (cln == NULL) {
-        ngx_http_agntkey_call_cancel(call);
+        ngx_http_agntkey_redis_batch_cancel(batch);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    a->call = call;
-    cln->handler = ngx_http_agntkey_admin_cleanup;
+    a->batch = batch;
+    cln->handler = ngx_http_agntkey_admin_call_cleanup;
     cln->data = a;
 
     /* what is left of a body that nobody wants is being read by nginx */
@@ -172,13 +176,13 @@ ngx_http_agntkey_admin_wait(ngx_http_agntkey_admin_t *a,
 
 
 static void
-ngx_http_agntkey_admin_cleanup(void *data)
+ngx_http_agntkey_admin_call_cleanup(void *data)
 {
-    ngx_http_agntkey_admin_t  *a = data;
+    ngx_http_agntkey_admin_call_t  *a = data;
 
-    if (a->call) {
-        ngx_http_agntkey_call_cancel(a->call);
-        a->call = NULL;
+    if (a->batch) {
+        ngx_http_agntkey_redis_batch_cancel(a->batch);
+        a->batch = NULL;
     }
 
     if (a->barrier) {
@@ -187,7 +191,7 @@ ngx_http_agntkey_admin_cleanup(void *data)
     }
 
     if (a->object) {
-        ngx_http_agntkey_json_drop(a->object);
+        ngx_http_agntkey_admin_json_drop(a->object);
         a->object = NULL;
     }
 }
@@ -196,7 +200,7 @@ ngx_http_agntkey_admin_cleanup(void *data)
 /* The end of every call that has waited. */
 
 void
-ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc)
+ngx_http_agntkey_admin_call_done(ngx_http_agntkey_admin_call_t *a, ngx_int_t rc)
 {
     ngx_connection_t  *c;
 
@@ -208,34 +212,34 @@ ngx_http_agntkey_admin_done(ngx_http_agntkey_admin_t *a, ngx_int_t rc)
 
 
 void
-ngx_http_agntkey_admin_confirm(ngx_http_agntkey_admin_t *a,
-    ngx_http_agntkey_written_t *written, ngx_http_agntkey_json_t *object)
+ngx_http_agntkey_admin_call_confirm(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_admin_json_t *object)
 {
     ngx_http_agntkey_main_conf_t  *amcf;
 
     amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
 
-    ngx_http_agntkey_store_forget(amcf->store, &written->record);
+    ngx_http_agntkey_lookup_forget(amcf->lookup, &written->record);
 
     a->object = object;
     a->barrier = ngx_http_agntkey_barrier_start(amcf->barriers, written,
-                                           ngx_http_agntkey_admin_confirmed,
-                                           a);
+                                          ngx_http_agntkey_admin_call_confirmed,
+                                          a);
     if (a->barrier == NULL) {
-        ngx_http_agntkey_admin_confirmed(a, NGX_ERROR, NULL);
+        ngx_http_agntkey_admin_call_confirmed(a, NGX_ERROR, NULL);
     }
 }
 
 
 static void
-ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
+ngx_http_agntkey_admin_call_confirmed(void *data, ngx_int_t rc,
     ngx_http_agntkey_receipt_t *receipt)
 {
-    int64_t                    took;
-    ngx_str_t                  id;
-    ngx_http_request_t        *r;
-    ngx_http_agntkey_json_t   *object;
-    ngx_http_agntkey_admin_t  *a = data;
+    int64_t                         took;
+    ngx_str_t                       id;
+    ngx_http_request_t             *r;
+    ngx_http_agntkey_admin_json_t  *object;
+    ngx_http_agntkey_admin_call_t  *a = data;
 
     r = a->request;
 
@@ -247,13 +251,13 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
     a->barrier = NULL;
 
     if (rc != NGX_OK) {
-        ngx_http_agntkey_json_drop(object);
+        ngx_http_agntkey_admin_json_drop(object);
 
-        id.data = a->new.id;
+        id.data = a->spec.id;
         id.len = NGX_HTTP_AGNTKEY_ID_LEN;
 
-        rc = ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                 "store_unknown",
+        rc = ngx_http_agntkey_admin_response_problem(r,
+                                 NGX_HTTP_SERVICE_UNAVAILABLE, "store_unknown",
                                  a->show
                                  ? "The old key is over and a new one was "
                                    "made, but it is not known whether all "
@@ -263,25 +267,26 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
                                    "whether all workers know. Repeat the "
                                    "call.",
                                  a->show ? &id : NULL);
-        ngx_http_agntkey_admin_done(a, rc);
+        ngx_http_agntkey_admin_call_done(a, rc);
         return;
     }
 
     took = ngx_http_agntkey_clock() - a->begun;
 
-    if (ngx_http_agntkey_json_receipt(object, receipt->workers,
-                                      receipt->acknowledged, took,
-                                      receipt->replicas, receipt->synced)
+    if (ngx_http_agntkey_admin_json_receipt(object, receipt->workers,
+                                            receipt->acknowledged, took,
+                                            receipt->replicas, receipt->synced)
         != NGX_OK)
     {
-        ngx_http_agntkey_json_drop(object);
-        ngx_http_agntkey_admin_done(a, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        ngx_http_agntkey_admin_json_drop(object);
+        ngx_http_agntkey_admin_call_done(a, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
-    ngx_http_agntkey_admin_done(a, a->show
-                       ? a->show(a, object)
-                       : ngx_http_agntkey_answer_json(r, NGX_HTTP_OK, object));
+    rc = a->show ? a->show(a, object)
+                 : ngx_http_agntkey_admin_response_json(r, NGX_HTTP_OK, object);
+
+    ngx_http_agntkey_admin_call_done(a, rc);
 }
 
 
@@ -292,7 +297,7 @@ ngx_http_agntkey_admin_confirmed(void *data, ngx_int_t rc,
  */
 
 static ngx_uint_t
-ngx_http_agntkey_admin_half_done(ngx_str_t *error)
+ngx_http_agntkey_admin_call_half_done(ngx_str_t *error)
 {
     size_t        len;
     const char  **code;
@@ -326,8 +331,8 @@ ngx_http_agntkey_admin_half_done(ngx_str_t *error)
  */
 
 ngx_int_t
-ngx_http_agntkey_admin_trouble(ngx_http_agntkey_admin_t *a,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+ngx_http_agntkey_admin_call_error(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n)
 {
     u_char               buf[128];
@@ -336,7 +341,7 @@ ngx_http_agntkey_admin_trouble(ngx_http_agntkey_admin_t *a,
     ngx_http_request_t  *r;
 
     r = a->request;
-    a->call = NULL;
+    a->batch = NULL;
     unknown = 0;
 
     ngx_http_set_log_request(r->connection->log, r);
@@ -353,26 +358,26 @@ ngx_http_agntkey_admin_trouble(ngx_http_agntkey_admin_t *a,
             return NGX_DECLINED;
         }
 
-        ngx_http_agntkey_resp_error_text(replies[i], buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(replies[i], buf, &text);
 
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "agntkey: Redis answered an admin call with: %V", &text);
 
-        unknown = ngx_http_agntkey_admin_half_done(&replies[i]->str);
+        unknown = ngx_http_agntkey_admin_call_half_done(&replies[i]->str);
 
     } else if (rc != NGX_HTTP_AGNTKEY_REDIS_UNSENT) {
         unknown = 1;
     }
 
     if (unknown && a->writes) {
-        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                 "store_unknown",
-                                 "Redis did not say whether it has done this. "
-                                 "Look, or repeat the call.", NULL);
+        return ngx_http_agntkey_admin_response_problem(r,
+                                  NGX_HTTP_SERVICE_UNAVAILABLE, "store_unknown",
+                                  "Redis did not say whether it has done this. "
+                                  "Look, or repeat the call.", NULL);
     }
 
-    return ngx_http_agntkey_answer_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                             "store_unavailable",
+    return ngx_http_agntkey_admin_response_problem(r,
+                             NGX_HTTP_SERVICE_UNAVAILABLE, "store_unavailable",
                              a->writes ? "Redis cannot do this now. Nothing "
                                          "was changed."
                                        : "Redis cannot be asked now.", NULL);
@@ -380,23 +385,25 @@ ngx_http_agntkey_admin_trouble(ngx_http_agntkey_admin_t *a,
 
 
 ngx_int_t
-ngx_http_agntkey_admin_not_found(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_call_not_found(ngx_http_agntkey_admin_call_t *a)
 {
-    return ngx_http_agntkey_answer_problem(a->request, NGX_HTTP_NOT_FOUND,
-                                           "not_found",
-                                           "There is nothing here.", NULL);
+    return ngx_http_agntkey_admin_response_problem(a->request,
+                                                   NGX_HTTP_NOT_FOUND,
+                                                   "not_found",
+                                                   "There is nothing here.",
+                                                   NULL);
 }
 
 
 /* What Redis holds, or says, is not what this API would have written. */
 
 ngx_int_t
-ngx_http_agntkey_admin_odd(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_call_corrupt(ngx_http_agntkey_admin_call_t *a)
 {
     ngx_log_error(NGX_LOG_ERR, a->request->connection->log, 0,
                   "agntkey: Redis holds something odd");
 
-    return ngx_http_agntkey_answer_problem(a->request,
+    return ngx_http_agntkey_admin_response_problem(a->request,
                              NGX_HTTP_INTERNAL_SERVER_ERROR, "internal",
                              "What Redis holds makes no sense: see the error "
                              "log.", NULL);

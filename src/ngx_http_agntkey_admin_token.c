@@ -15,9 +15,9 @@
 #define NGX_HTTP_AGNTKEY_ADMIN_TOKENS    65536
 
 
-static ngx_int_t ngx_http_agntkey_admin_token(ngx_http_agntkey_admin_t *a,
-    ngx_array_t *tokens);
-static char *ngx_http_agntkey_admin_digests(ngx_conf_t *cf, u_char *p,
+static ngx_int_t ngx_http_agntkey_admin_auth_token(
+    ngx_http_agntkey_admin_call_t *a, ngx_array_t *tokens);
+static char *ngx_http_agntkey_admin_auth_digests(ngx_conf_t *cf, u_char *p,
     u_char *last, ngx_array_t *tokens);
 
 
@@ -27,7 +27,7 @@ static char *ngx_http_agntkey_admin_digests(ngx_conf_t *cf, u_char *p,
  */
 
 ngx_int_t
-ngx_http_agntkey_admin_who(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_auth_caller(ngx_http_agntkey_admin_call_t *a)
 {
     ngx_int_t                     rc;
     ngx_http_request_t           *r;
@@ -42,13 +42,13 @@ ngx_http_agntkey_admin_who(ngx_http_agntkey_admin_t *a)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    a->who.from = r->connection->addr_text;
+    a->caller.from = r->connection->addr_text;
 
     if (alcf->admin_tokens_off == 1) {
-        ngx_str_set(&a->who.actor, "off");
+        ngx_str_set(&a->caller.actor, "off");
 
     } else {
-        rc = ngx_http_agntkey_admin_token(a, alcf->admin_tokens);
+        rc = ngx_http_agntkey_admin_auth_token(a, alcf->admin_tokens);
 
         if (rc != NGX_DECLINED) {
             return rc;
@@ -59,14 +59,14 @@ ngx_http_agntkey_admin_who(ngx_http_agntkey_admin_t *a)
         return NGX_DECLINED;
     }
 
-    if (ngx_http_agntkey_value(r, alcf->admin_workspace, 1, &a->who.pin)
+    if (ngx_http_agntkey_value(r, alcf->admin_workspace, 1, &a->caller.pin)
         != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!ngx_http_agntkey_record_workspace_valid(&a->who.pin)) {
-        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_FORBIDDEN,
+    if (!ngx_http_agntkey_record_workspace_valid(&a->caller.pin)) {
+        return ngx_http_agntkey_admin_response_problem(r, NGX_HTTP_FORBIDDEN,
                              "workspace_missing",
                              "This location is kept to one workspace, and "
                              "the request belongs to none.", NULL);
@@ -79,7 +79,8 @@ ngx_http_agntkey_admin_who(ngx_http_agntkey_admin_t *a)
 /* All digests are compared, and each in constant time. */
 
 static ngx_int_t
-ngx_http_agntkey_admin_token(ngx_http_agntkey_admin_t *a, ngx_array_t *tokens)
+ngx_http_agntkey_admin_auth_token(ngx_http_agntkey_admin_call_t *a,
+                                  ngx_array_t *tokens)
 {
     u_char                       *p, digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
     ngx_str_t                     text, challenge;
@@ -108,13 +109,13 @@ ngx_http_agntkey_admin_token(ngx_http_agntkey_admin_t *a, ngx_array_t *tokens)
     }
 
     if (found) {
-        a->who.actor.data = ngx_pnalloc(r->pool, 8);
-        if (a->who.actor.data == NULL) {
+        a->caller.actor.data = ngx_pnalloc(r->pool, 8);
+        if (a->caller.actor.data == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        a->who.actor.len = 8;
-        ngx_hex_dump(a->who.actor.data, digest, 4);
+        a->caller.actor.len = 8;
+        ngx_hex_dump(a->caller.actor.data, digest, 4);
 
         return NGX_DECLINED;
     }
@@ -138,20 +139,20 @@ ngx_http_agntkey_admin_token(ngx_http_agntkey_admin_t *a, ngx_array_t *tokens)
                                 given ? ", error=\"invalid_token\"" : "")
                     - challenge.data;
 
-    if (ngx_http_agntkey_answer_header(r, "WWW-Authenticate", &challenge)
-        != NGX_OK)
+    if (ngx_http_agntkey_admin_response_header(r, "WWW-Authenticate",
+                                               &challenge) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (given) {
-        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_UNAUTHORIZED,
+        return ngx_http_agntkey_admin_response_problem(r, NGX_HTTP_UNAUTHORIZED,
                                  "token_unknown",
                                  "This admin token is not one of those that "
                                  "may call.", NULL);
     }
 
-    return ngx_http_agntkey_answer_problem(r, NGX_HTTP_UNAUTHORIZED,
+    return ngx_http_agntkey_admin_response_problem(r, NGX_HTTP_UNAUTHORIZED,
                              "token_missing",
                              "Send an admin token in the header "
                              "Authorization: Bearer <token>.", NULL);
@@ -161,7 +162,7 @@ ngx_http_agntkey_admin_token(ngx_http_agntkey_admin_t *a, ngx_array_t *tokens)
 /* Digests, one a line, "#" comments; the tokens themselves are nowhere. */
 
 char *
-ngx_http_agntkey_admin_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
+ngx_http_agntkey_admin_auth_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
     u_char                       *buf;
@@ -226,13 +227,13 @@ ngx_http_agntkey_admin_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
         return "has a file of more than 64 KB";
     }
 
-    return ngx_http_agntkey_admin_digests(cf, buf, buf + n,
-                                          alcf->admin_tokens);
+    return ngx_http_agntkey_admin_auth_digests(cf, buf, buf + n,
+                                               alcf->admin_tokens);
 }
 
 
 static char *
-ngx_http_agntkey_admin_digests(ngx_conf_t *cf, u_char *p, u_char *last,
+ngx_http_agntkey_admin_auth_digests(ngx_conf_t *cf, u_char *p, u_char *last,
     ngx_array_t *tokens)
 {
     u_char      *end, *digest;

@@ -6,8 +6,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_ADMIN_TOKEN_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_ADMIN_TOKEN_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_ADMIN_AUTH_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_ADMIN_AUTH_H_INCLUDED_
 
 
 #include "ngx_http_agntkey_admin_call.h"
@@ -17,14 +17,14 @@
  * The setter of "agntkey_admin_token_file": digests, one a line, "#" comments;
  * the tokens themselves are nowhere.
  */
-char *ngx_http_agntkey_admin_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
+char *ngx_http_agntkey_admin_auth_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 /*
  * Sets a->who.  NGX_DECLINED: go on; otherwise the answer has been sent, and
  * what came of that is returned.
  */
-ngx_int_t ngx_http_agntkey_admin_who(ngx_http_agntkey_admin_t *a);
+ngx_int_t ngx_http_agntkey_admin_auth_caller(ngx_http_agntkey_admin_call_t *a);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_ADMIN_TOKEN_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_ADMIN_AUTH_H_INCLUDED_ */

@@ -14,30 +14,31 @@
 #define NGX_HTTP_AGNTKEY_ADMIN_TRIPS   100
 
 
-static ngx_int_t ngx_http_agntkey_admin_names_after(
-    ngx_http_agntkey_admin_t *a, ngx_str_t *after);
-static void ngx_http_agntkey_admin_names_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+static ngx_int_t ngx_http_agntkey_admin_workspaces_names_after(
+    ngx_http_agntkey_admin_call_t *a, ngx_str_t *after);
+static void ngx_http_agntkey_admin_workspaces_names_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n);
-static ngx_int_t ngx_http_agntkey_admin_names(ngx_http_agntkey_admin_t *a,
-    ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_admin_states_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+static ngx_int_t ngx_http_agntkey_admin_workspaces_names(
+    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_admin_workspaces_states_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n);
-static ngx_int_t ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
-    ngx_http_agntkey_reply_t **replies, ngx_uint_t n);
-static void ngx_http_agntkey_admin_workspace_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+static ngx_int_t ngx_http_agntkey_admin_workspaces_states(
+    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n);
-static ngx_uint_t ngx_http_agntkey_admin_absent(
-    ngx_http_agntkey_reply_t *reply);
-static ngx_int_t ngx_http_agntkey_admin_state(ngx_str_t *name,
-    ngx_http_agntkey_reply_t *reply, ngx_http_agntkey_reply_t *keys,
-    ngx_http_agntkey_json_t **object);
+static void ngx_http_agntkey_admin_workspaces_row_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n);
+static ngx_uint_t ngx_http_agntkey_admin_workspaces_absent(
+    ngx_http_agntkey_redis_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_admin_workspaces_state(ngx_str_t *name,
+    ngx_http_agntkey_redis_reply_t *reply, ngx_http_agntkey_redis_reply_t *keys,
+    ngx_http_agntkey_admin_json_t **object);
 
 
 ngx_int_t
-ngx_http_agntkey_admin_workspaces(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_workspaces_list(ngx_http_agntkey_admin_call_t *a)
 {
     u_char              *buf;
     ngx_str_t            values[2], *cursor;
@@ -56,75 +57,77 @@ ngx_http_agntkey_admin_workspaces(ngx_http_agntkey_admin_t *a)
                                      &a->parameter)
         != NGX_OK)
     {
-        return ngx_http_agntkey_admin_bad_query(a, names[bad], "");
+        return ngx_http_agntkey_admin_call_bad_query(a, names[bad], "");
     }
 
-    if (ngx_http_agntkey_admin_limit(a, &values[0]) != NGX_OK) {
-        return ngx_http_agntkey_admin_bad_query(a, "limit",
+    if (ngx_http_agntkey_admin_call_limit(a, &values[0]) != NGX_OK) {
+        return ngx_http_agntkey_admin_call_bad_query(a, "limit",
                                        " is a number from 1 to 100.");
     }
 
     cursor = &values[1];
 
     if (cursor->data && !ngx_http_agntkey_record_workspace_valid(cursor)) {
-        return ngx_http_agntkey_answer_problem(r, NGX_HTTP_BAD_REQUEST,
+        return ngx_http_agntkey_admin_response_problem(r, NGX_HTTP_BAD_REQUEST,
                                  "invalid_cursor",
                                  "The parameter \"cursor\" is not one that "
                                  "this API has given out.", NULL);
     }
 
-    if (a->who.pin.len) {
-        a->names = &a->who.pin;
+    if (a->caller.pin.len) {
+        a->names = &a->caller.pin;
         a->nnames = 1;
 
-        return ngx_http_agntkey_admin_wait(a,
-                   ngx_http_agntkey_registry_workspace_states(a->redis,
-                                    a->names, a->nnames,
-                                    ngx_http_agntkey_admin_states_handler, a));
+        return ngx_http_agntkey_admin_call_wait(a,
+                            ngx_http_agntkey_keystore_workspace_states(a->redis,
+                            a->names, a->nnames,
+                            ngx_http_agntkey_admin_workspaces_states_handler,
+                            a));
     }
 
-    return ngx_http_agntkey_admin_names_after(a, cursor);
+    return ngx_http_agntkey_admin_workspaces_names_after(a, cursor);
 }
 
 
 ngx_int_t
-ngx_http_agntkey_admin_workspace(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_workspaces_get(ngx_http_agntkey_admin_call_t *a)
 {
-    if (!ngx_http_agntkey_record_workspace_valid(&a->segment)
-        || !ngx_http_agntkey_admin_within(a, &a->segment))
+    if (!ngx_http_agntkey_record_workspace_valid(&a->path_id)
+        || !ngx_http_agntkey_admin_call_within(a, &a->path_id))
     {
-        return ngx_http_agntkey_admin_not_found(a);
+        return ngx_http_agntkey_admin_call_not_found(a);
     }
 
-    return ngx_http_agntkey_admin_wait(a,
-               ngx_http_agntkey_registry_workspace_states(a->redis,
-                                 &a->segment, 1,
-                                 ngx_http_agntkey_admin_workspace_handler, a));
+    return ngx_http_agntkey_admin_call_wait(a,
+                            ngx_http_agntkey_keystore_workspace_states(a->redis,
+                            &a->path_id, 1,
+                            ngx_http_agntkey_admin_workspaces_row_handler, a));
 }
 
 
 ngx_int_t
-ngx_http_agntkey_admin_workspace_set(ngx_http_agntkey_admin_t *a)
+ngx_http_agntkey_admin_workspaces_set(ngx_http_agntkey_admin_call_t *a)
 {
-    if (!ngx_http_agntkey_record_workspace_valid(&a->segment)
-        || !ngx_http_agntkey_admin_within(a, &a->segment))
+    if (!ngx_http_agntkey_record_workspace_valid(&a->path_id)
+        || !ngx_http_agntkey_admin_call_within(a, &a->path_id))
     {
-        return ngx_http_agntkey_admin_not_found(a);
+        return ngx_http_agntkey_admin_call_not_found(a);
     }
 
     a->writes = 1;
 
-    return ngx_http_agntkey_admin_wait(a,
-               ngx_http_agntkey_registry_workspace_set(a->redis, &a->who,
-                                 &a->segment, a->body.active,
-                                 ngx_http_agntkey_admin_workspace_handler, a));
+    return ngx_http_agntkey_admin_call_wait(a,
+                               ngx_http_agntkey_keystore_workspace_set(a->redis,
+                               &a->caller, &a->path_id, a->body.active,
+                               ngx_http_agntkey_admin_workspaces_row_handler,
+                               a));
 }
 
 
 /* One trip; "after" is a member of the index, which may be no name of ours. */
 
 static ngx_int_t
-ngx_http_agntkey_admin_names_after(ngx_http_agntkey_admin_t *a,
+ngx_http_agntkey_admin_workspaces_names_after(ngx_http_agntkey_admin_call_t *a,
     ngx_str_t *after)
 {
     ngx_str_t  from;
@@ -143,27 +146,31 @@ ngx_http_agntkey_admin_names_after(ngx_http_agntkey_admin_t *a,
 
     a->trips++;
 
-    return ngx_http_agntkey_admin_wait(a,
-               ngx_http_agntkey_registry_workspaces(a->redis, &from,
-                                     ngx_http_agntkey_admin_names_handler, a));
+    return ngx_http_agntkey_admin_call_wait(a,
+                                ngx_http_agntkey_keystore_workspaces(a->redis,
+                                &from,
+                                ngx_http_agntkey_admin_workspaces_names_handler,
+                                a));
 }
 
 
 static void
-ngx_http_agntkey_admin_names_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+ngx_http_agntkey_admin_workspaces_names_handler(void *data,
+                                       ngx_http_agntkey_redis_e rc,
+                                       ngx_http_agntkey_redis_reply_t **replies,
+                                       ngx_uint_t n)
 {
-    ngx_int_t                  answer;
-    ngx_http_agntkey_admin_t  *a = data;
+    ngx_int_t                       result;
+    ngx_http_agntkey_admin_call_t  *a = data;
 
-    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+    result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
 
-    if (answer == NGX_DECLINED) {
-        answer = ngx_http_agntkey_admin_names(a, replies[0]);
+    if (result == NGX_DECLINED) {
+        result = ngx_http_agntkey_admin_workspaces_names(a, replies[0]);
     }
 
-    if (answer != NGX_DONE) {
-        ngx_http_agntkey_admin_done(a, answer);
+    if (result != NGX_DONE) {
+        ngx_http_agntkey_admin_call_done(a, result);
     }
 }
 
@@ -171,14 +178,14 @@ ngx_http_agntkey_admin_names_handler(void *data, ngx_http_agntkey_redis_e rc,
 /* The names are here; now for what is known of each. */
 
 static ngx_int_t
-ngx_http_agntkey_admin_names(ngx_http_agntkey_admin_t *a,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_admin_workspaces_names(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_str_t   *one;
     ngx_uint_t   i;
 
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY) {
-        return ngx_http_agntkey_admin_odd(a);
+        return ngx_http_agntkey_admin_call_corrupt(a);
     }
 
     a->nnames = 0;
@@ -215,58 +222,63 @@ ngx_http_agntkey_admin_names(ngx_http_agntkey_admin_t *a,
         if (a->trips == NGX_HTTP_AGNTKEY_ADMIN_TRIPS
             || reply->elts[i - 1]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
         {
-            return ngx_http_agntkey_admin_odd(a);
+            return ngx_http_agntkey_admin_call_corrupt(a);
         }
 
-        return ngx_http_agntkey_admin_names_after(a, one);
+        return ngx_http_agntkey_admin_workspaces_names_after(a, one);
     }
 
     if (a->nnames == 0) {
-        return ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
-                                            ngx_http_agntkey_json_list());
+        return ngx_http_agntkey_admin_response_json(a->request, NGX_HTTP_OK,
+                                            ngx_http_agntkey_admin_json_list());
     }
 
-    return ngx_http_agntkey_admin_wait(a,
-               ngx_http_agntkey_registry_workspace_states(a->redis, a->names,
-                                    a->nnames,
-                                    ngx_http_agntkey_admin_states_handler, a));
+    return ngx_http_agntkey_admin_call_wait(a,
+                            ngx_http_agntkey_keystore_workspace_states(a->redis,
+                            a->names, a->nnames,
+                            ngx_http_agntkey_admin_workspaces_states_handler,
+                            a));
 }
 
 
 static void
-ngx_http_agntkey_admin_states_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+ngx_http_agntkey_admin_workspaces_states_handler(void *data,
+                                       ngx_http_agntkey_redis_e rc,
+                                       ngx_http_agntkey_redis_reply_t **replies,
+                                       ngx_uint_t n)
 {
-    ngx_int_t                  answer;
-    ngx_http_agntkey_admin_t  *a = data;
+    ngx_int_t                       result;
+    ngx_http_agntkey_admin_call_t  *a = data;
 
-    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+    result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
 
-    if (answer == NGX_DECLINED) {
-        answer = ngx_http_agntkey_admin_states(a, replies, n);
+    if (result == NGX_DECLINED) {
+        result = ngx_http_agntkey_admin_workspaces_states(a, replies, n);
     }
 
-    ngx_http_agntkey_admin_done(a, answer);
+    ngx_http_agntkey_admin_call_done(a, result);
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
-    ngx_http_agntkey_reply_t **replies, ngx_uint_t n)
+ngx_http_agntkey_admin_workspaces_states(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n)
 {
-    ngx_int_t                 rc;
-    ngx_uint_t                i;
-    ngx_http_agntkey_json_t  *list, *object;
+    ngx_int_t                       rc;
+    ngx_uint_t                      i;
+    ngx_http_agntkey_admin_json_t  *list, *object;
 
-    list = ngx_http_agntkey_json_list();
+    list = ngx_http_agntkey_admin_json_list();
     if (list == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     for (i = 0; 2 * i + 1 < n; i++) {
 
-        rc = ngx_http_agntkey_admin_state(&a->names[i], replies[2 * i],
-                                          replies[2 * i + 1], &object);
+        rc = ngx_http_agntkey_admin_workspaces_state(&a->names[i],
+                                                     replies[2 * i],
+                                                     replies[2 * i + 1],
+                                                     &object);
 
         /* a name whose first key was never made */
 
@@ -275,52 +287,53 @@ ngx_http_agntkey_admin_states(ngx_http_agntkey_admin_t *a,
         }
 
         if (rc != NGX_OK
-            || ngx_http_agntkey_json_append(list, object) != NGX_OK)
+            || ngx_http_agntkey_admin_json_append(list, object) != NGX_OK)
         {
-            ngx_http_agntkey_json_drop(list);
+            ngx_http_agntkey_admin_json_drop(list);
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
     }
 
     if (a->more
-        && ngx_http_agntkey_json_cursor(list, &a->names[a->nnames - 1])
+        && ngx_http_agntkey_admin_json_cursor(list, &a->names[a->nnames - 1])
            != NGX_OK)
     {
-        ngx_http_agntkey_json_drop(list);
+        ngx_http_agntkey_admin_json_drop(list);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK, list);
+    return ngx_http_agntkey_admin_response_json(a->request, NGX_HTTP_OK, list);
 }
 
 
 static void
-ngx_http_agntkey_admin_workspace_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t **replies,
+ngx_http_agntkey_admin_workspaces_row_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n)
 {
-    u_char                     buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_int_t                  answer, rv;
-    ngx_http_agntkey_json_t   *object;
-    ngx_http_agntkey_reply_t  *reply;
-    ngx_http_agntkey_admin_t  *a = data;
+    u_char                           buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_int_t                        result, rv;
+    ngx_http_agntkey_admin_json_t   *object;
+    ngx_http_agntkey_redis_reply_t  *reply;
+    ngx_http_agntkey_admin_call_t   *a = data;
     ngx_http_agntkey_written_t  written;
 
-    answer = ngx_http_agntkey_admin_trouble(a, rc, replies, n);
+    result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
 
-    if (answer == NGX_DECLINED) {
+    if (result == NGX_DECLINED) {
 
         reply = replies[0];
 
         if (n == 2) {
-            rv = ngx_http_agntkey_admin_state(&a->segment, reply, replies[1],
-                                              &object);
+            rv = ngx_http_agntkey_admin_workspaces_state(&a->path_id, reply,
+                                                         replies[1], &object);
 
         } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY
                    && reply->nelts == 3)
         {
-            rv = ngx_http_agntkey_admin_state(&a->segment, reply,
-                                              reply->elts[2], &object);
+            rv = ngx_http_agntkey_admin_workspaces_state(&a->path_id, reply,
+                                                         reply->elts[2],
+                                                         &object);
 
         } else {
             rv = NGX_DECLINED;
@@ -331,39 +344,39 @@ ngx_http_agntkey_admin_workspace_handler(void *data,
             ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
             written.revoked = 1;
 
-            rv = ngx_http_agntkey_registry_workspace(buf, &written.record,
-                                                     &a->segment);
+            rv = ngx_http_agntkey_keystore_workspace(buf, &written.record,
+                                                     &a->path_id);
             if (rv == NGX_OK) {
-                ngx_http_agntkey_admin_confirm(a, &written, object);
+                ngx_http_agntkey_admin_call_confirm(a, &written, object);
                 return;
             }
 
-            ngx_http_agntkey_json_drop(object);
+            ngx_http_agntkey_admin_json_drop(object);
         }
 
         if (rv == NGX_ERROR) {
-            answer = NGX_HTTP_INTERNAL_SERVER_ERROR;
+            result = NGX_HTTP_INTERNAL_SERVER_ERROR;
 
         } else if (rv == NGX_OK) {
-            answer = ngx_http_agntkey_answer_json(a->request, NGX_HTTP_OK,
-                                                  object);
+            result = ngx_http_agntkey_admin_response_json(a->request,
+                                                          NGX_HTTP_OK, object);
 
-        } else if (ngx_http_agntkey_admin_absent(reply)) {
-            answer = ngx_http_agntkey_admin_not_found(a);
+        } else if (ngx_http_agntkey_admin_workspaces_absent(reply)) {
+            result = ngx_http_agntkey_admin_call_not_found(a);
 
         } else {
-            answer = ngx_http_agntkey_admin_odd(a);
+            result = ngx_http_agntkey_admin_call_corrupt(a);
         }
     }
 
-    ngx_http_agntkey_admin_done(a, answer);
+    ngx_http_agntkey_admin_call_done(a, result);
 }
 
 
 /* No record: nil from a script, or an array of nils. */
 
 static ngx_uint_t
-ngx_http_agntkey_admin_absent(ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_admin_workspaces_absent(ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_uint_t  i;
 
@@ -384,12 +397,14 @@ ngx_http_agntkey_admin_absent(ngx_http_agntkey_reply_t *reply)
 /* NGX_DECLINED: there is no such workspace.  NGX_ERROR: no memory. */
 
 static ngx_int_t
-ngx_http_agntkey_admin_state(ngx_str_t *name, ngx_http_agntkey_reply_t *reply,
-    ngx_http_agntkey_reply_t *keys, ngx_http_agntkey_json_t **object)
+ngx_http_agntkey_admin_workspaces_state(ngx_str_t *name,
+                                        ngx_http_agntkey_redis_reply_t *reply,
+                                        ngx_http_agntkey_redis_reply_t *keys,
+                                        ngx_http_agntkey_admin_json_t **object)
 {
-    off_t                       created_at;
-    ngx_uint_t                  active;
-    ngx_http_agntkey_reply_t  **elts;
+    off_t                             created_at;
+    ngx_uint_t                        active;
+    ngx_http_agntkey_redis_reply_t  **elts;
 
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts < 2
         || keys->type != NGX_HTTP_AGNTKEY_RESP_INTEGER)
@@ -416,7 +431,7 @@ ngx_http_agntkey_admin_state(ngx_str_t *name, ngx_http_agntkey_reply_t *reply,
         created_at = ngx_atoof(elts[1]->str.data, elts[1]->str.len);
     }
 
-    *object = ngx_http_agntkey_json_workspace(name, active,
+    *object = ngx_http_agntkey_admin_json_workspace(name, active,
                                               created_at > 0 ? created_at : 0,
                                               keys->integer);
 

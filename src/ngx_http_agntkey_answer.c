@@ -43,13 +43,13 @@ static ngx_http_agntkey_title_t  ngx_http_agntkey_titles[] = {
 
 
 ngx_int_t
-ngx_http_agntkey_answer_json(ngx_http_request_t *r, ngx_uint_t status,
-    ngx_http_agntkey_json_t *object)
+ngx_http_agntkey_admin_response_json(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_http_agntkey_admin_json_t *object)
 {
     ngx_str_t  text;
 
     if (object == NULL
-        || ngx_http_agntkey_json_text(r->pool, object, &text) != NGX_OK)
+        || ngx_http_agntkey_admin_json_text(r->pool, object, &text) != NGX_OK)
     {
         ngx_str_set(&text, "{\"type\":\"urn:agntkey:problem:internal\","
                            "\"title\":\"Internal error\",\"status\":500,"
@@ -58,13 +58,14 @@ ngx_http_agntkey_answer_json(ngx_http_request_t *r, ngx_uint_t status,
         status = NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_agntkey_answer_text(r, status, &text);
+    return ngx_http_agntkey_admin_response_text(r, status, &text);
 }
 
 
 ngx_int_t
-ngx_http_agntkey_answer_problem(ngx_http_request_t *r, ngx_uint_t status,
-    const char *code, const char *detail, ngx_str_t *id)
+ngx_http_agntkey_admin_response_problem(ngx_http_request_t *r,
+                                        ngx_uint_t status, const char *code,
+                                        const char *detail, ngx_str_t *id)
 {
     ngx_str_t                  soon = ngx_string("1");
     ngx_http_agntkey_title_t  *t;
@@ -76,19 +77,20 @@ ngx_http_agntkey_answer_problem(ngx_http_request_t *r, ngx_uint_t status,
     }
 
     if (status == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ngx_http_agntkey_answer_header(r, "Retry-After", &soon) != NGX_OK)
+        && ngx_http_agntkey_admin_response_header(r, "Retry-After", &soon)
+           != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_agntkey_answer_json(r, status,
-                          ngx_http_agntkey_json_problem(status, t->title, code,
-                                                        detail, id));
+    return ngx_http_agntkey_admin_response_json(r, status,
+                                     ngx_http_agntkey_admin_json_problem(status,
+                                     t->title, code, detail, id));
 }
 
 
 ngx_int_t
-ngx_http_agntkey_answer_text(ngx_http_request_t *r, ngx_uint_t status,
+ngx_http_agntkey_admin_response_text(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t *text)
 {
     ngx_int_t     rc;
@@ -96,7 +98,7 @@ ngx_http_agntkey_answer_text(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t     no_store = ngx_string("no-store");
     ngx_chain_t   out;
 
-    if (ngx_http_agntkey_answer_header(r, "Cache-Control", &no_store)
+    if (ngx_http_agntkey_admin_response_header(r, "Cache-Control", &no_store)
         != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -151,7 +153,7 @@ ngx_http_agntkey_answer_text(ngx_http_request_t *r, ngx_uint_t status,
 
 
 ngx_int_t
-ngx_http_agntkey_answer_header(ngx_http_request_t *r, const char *name,
+ngx_http_agntkey_admin_response_header(ngx_http_request_t *r, const char *name,
     ngx_str_t *value)
 {
     ngx_str_t  key;
@@ -159,5 +161,6 @@ ngx_http_agntkey_answer_header(ngx_http_request_t *r, const char *name,
     key.data = (u_char *) name;
     key.len = ngx_strlen(name);
 
-    return ngx_http_agntkey_reply_push(r, &key, value) ? NGX_OK : NGX_ERROR;
+    return ngx_http_agntkey_refusal_add_header(r, &key, value) ? NGX_OK
+                                                               : NGX_ERROR;
 }

@@ -29,23 +29,23 @@ typedef struct {
 /* owner of its barriers */
 
 struct ngx_http_agntkey_barriers_s {
-    ngx_http_agntkey_watch_t              *watch;
-    ngx_http_agntkey_acks_t               *acks;
-    ngx_http_agntkey_redis_t              *admin;
-    ngx_log_t                             *log;
+    ngx_http_agntkey_lease_t                    *lease;
+    ngx_http_agntkey_barrier_ack_t              *acks;
+    ngx_http_agntkey_redis_t                    *admin;
+    ngx_log_t                                   *log;
 
-    ngx_queue_t                            queue;
-    uint64_t                               number;       /* of the last */
+    ngx_queue_t                                  queue;
+    uint64_t                                     number;    /* of the last */
 
     /* WAIT stops its connection, so there is one at a time, for many */
-    ngx_msec_t                             wait;         /* ms */
-    ngx_uint_t                             wait_sent;    /* no answer yet */
-    ngx_uint_t                             replicas;     /* what they said */
-    ngx_int_t                              synced;
+    ngx_msec_t                                   wait;      /* ms */
+    ngx_uint_t                                   wait_sent; /* no answer yet */
+    ngx_uint_t                                   replicas;  /* what they said */
+    ngx_int_t                                    synced;
 
-    ngx_uint_t                             lacks;        /* generation */
-    unsigned                               lacking:1;    /* WAITAOF, there */
-    unsigned                               silent:1;     /* and was logged */
+    ngx_uint_t                                   lacks;     /* generation */
+    unsigned                                     lacking:1; /* WAITAOF, there */
+    unsigned                                     silent:1;  /* and was logged */
 };
 
 
@@ -92,28 +92,29 @@ static ngx_int_t ngx_http_agntkey_barriers_send(
     ngx_http_agntkey_redis_handler_pt handler, void *data,
     ngx_uint_t *waiting);
 static void ngx_http_agntkey_barrier_record_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 static ngx_uint_t ngx_http_agntkey_barrier_stands(
-    ngx_http_agntkey_written_t *written, ngx_http_agntkey_reply_t **elts);
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_redis_reply_t **elts);
 static ngx_uint_t ngx_http_agntkey_barrier_is(ngx_str_t *a, ngx_str_t *b);
 static void ngx_http_agntkey_barrier_registry_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 static ngx_int_t ngx_http_agntkey_barrier_registry(
-    ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_barrier_worker(
     ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_worker_t *worker,
     ngx_str_t *member);
 static void ngx_http_agntkey_barriers_wait(
     ngx_http_agntkey_barriers_t *barriers);
 static void ngx_http_agntkey_barriers_wait_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 static ngx_uint_t ngx_http_agntkey_barriers_may_sync(
     ngx_http_agntkey_barriers_t *barriers,
     ngx_http_agntkey_barrier_t *barrier);
 static void ngx_http_agntkey_barriers_sync_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_barriers_silent(
-    ngx_http_agntkey_barriers_t *barriers, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_barriers_answered(
     ngx_http_agntkey_barriers_t *barriers);
 static void ngx_http_agntkey_barriers_waited(
@@ -145,7 +146,7 @@ static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
  */
 
 static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
-    NGX_HTTP_AGNTKEY_WATCH_LUA_MARK
+    NGX_HTTP_AGNTKEY_LEASE_LUA_MARK
     "local out={} "
     "local all=redis.call('ZRANGE',KEYS[1],0,8191,'WITHSCORES') "
     "for i=1,#all,2 do "
@@ -165,8 +166,8 @@ static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
 
 
 ngx_http_agntkey_barriers_t *
-ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
-    ngx_http_agntkey_acks_t *acks, ngx_http_agntkey_redis_t *admin,
+ngx_http_agntkey_barriers_create(ngx_http_agntkey_lease_t *lease,
+    ngx_http_agntkey_barrier_ack_t *acks, ngx_http_agntkey_redis_t *admin,
     ngx_msec_t timeout, ngx_log_t *log)
 {
     ngx_http_agntkey_barriers_t  *barriers;
@@ -176,7 +177,7 @@ ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
         return NULL;
     }
 
-    barriers->watch = watch;
+    barriers->lease = lease;
     barriers->acks = acks;
     barriers->admin = admin;
     barriers->log = log;
@@ -185,8 +186,9 @@ ngx_http_agntkey_barriers_create(ngx_http_agntkey_watch_t *watch,
 
     ngx_queue_init(&barriers->queue);
 
-    ngx_http_agntkey_acks_listen(acks, ngx_http_agntkey_barriers_acknowledged,
-                                 barriers);
+    ngx_http_agntkey_barrier_ack_set_handler(acks,
+                                         ngx_http_agntkey_barriers_acknowledged,
+                                         barriers);
 
     return barriers;
 }
@@ -198,7 +200,7 @@ ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers)
     ngx_queue_t                 *q;
     ngx_http_agntkey_barrier_t  *barrier;
 
-    ngx_http_agntkey_acks_listen(barriers->acks, NULL, NULL);
+    ngx_http_agntkey_barrier_ack_set_handler(barriers->acks, NULL, NULL);
 
     while (!ngx_queue_empty(&barriers->queue)) {
         q = ngx_queue_head(&barriers->queue);
@@ -281,16 +283,16 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     ngx_str_set(&argv[2], "2");
     ngx_str_set(&argv[3], "agntkey:workers");
     ngx_str_set(&argv[4], "agntkey:registry");
-    ngx_str_set(&argv[5], NGX_HTTP_AGNTKEY_STREAM_BARRIER);
+    ngx_str_set(&argv[5], NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER);
     argv[6].data = text;
     argv[6].len = ngx_sprintf(text, "%V %uL",
-                           ngx_http_agntkey_watch_channel(barriers->watch),
+                           ngx_http_agntkey_lease_channel(barriers->lease),
                            barrier->number)
                   - text;
 
     argv[7].data = lease;
     argv[7].len = ngx_sprintf(lease, "%M",
-                              ngx_http_agntkey_watch_lease(barriers->watch))
+                              ngx_http_agntkey_lease_length(barriers->lease))
                   - lease;
 
     if (ngx_http_agntkey_barriers_send(barriers, argv, 8,
@@ -349,13 +351,13 @@ ngx_http_agntkey_barriers_send(ngx_http_agntkey_barriers_t *barriers,
     ngx_int_t  rc;
     ngx_str_t  bytes;
 
-    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
         return NGX_ERROR;
     }
 
     rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes, handler, data);
 
-    ngx_http_agntkey_resp_format_free(&bytes);
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
 
     if (rc == NGX_OK) {
         (*waiting)++;
@@ -367,7 +369,7 @@ ngx_http_agntkey_barriers_send(ngx_http_agntkey_barriers_t *barriers,
 
 static void
 ngx_http_agntkey_barrier_record_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_http_agntkey_barrier_t  *barrier = data;
 
@@ -388,7 +390,7 @@ ngx_http_agntkey_barrier_record_handler(void *data,
                       "has something that was taken from it");
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
     ngx_http_agntkey_barrier_check(barrier);
 }
@@ -396,7 +398,7 @@ ngx_http_agntkey_barrier_record_handler(void *data,
 
 static ngx_uint_t
 ngx_http_agntkey_barrier_stands(ngx_http_agntkey_written_t *written,
-    ngx_http_agntkey_reply_t **elts)
+    ngx_http_agntkey_redis_reply_t **elts)
 {
     ngx_str_t   *active;
     ngx_uint_t   i;
@@ -440,7 +442,7 @@ ngx_http_agntkey_barrier_is(ngx_str_t *a, ngx_str_t *b)
 
 static void
 ngx_http_agntkey_barrier_registry_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char                       buf[128];
     ngx_str_t                    text;
@@ -453,7 +455,7 @@ ngx_http_agntkey_barrier_registry_handler(void *data,
         barrier->failed = 1;
 
         if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-            ngx_http_agntkey_resp_error_text(reply, buf, &text);
+            ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
 
         } else {
             ngx_str_set(&text, "a reply of the wrong shape");
@@ -464,7 +466,7 @@ ngx_http_agntkey_barrier_registry_handler(void *data,
                       "%V", &text);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
     barrier->waiting--;
 
@@ -479,11 +481,11 @@ ngx_http_agntkey_barrier_registry_handler(void *data,
 
 static ngx_int_t
 ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
-    ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    int64_t                     now, until;
-    ngx_uint_t                  i, n;
-    ngx_http_agntkey_reply_t  **elts;
+    int64_t                           now, until;
+    ngx_uint_t                        i, n;
+    ngx_http_agntkey_redis_reply_t  **elts;
 
     elts = reply->elts;
 
@@ -574,7 +576,7 @@ ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
     u_char     *p, *last;
     ngx_int_t   lease;
 
-    worker->lease = ngx_http_agntkey_watch_lease(barrier->barriers->watch);
+    worker->lease = ngx_http_agntkey_lease_length(barrier->barriers->lease);
 
     if (member->len == 0) {
         return;
@@ -712,7 +714,7 @@ ngx_http_agntkey_barriers_may_sync(ngx_http_agntkey_barriers_t *barriers,
 
 static void
 ngx_http_agntkey_barriers_wait_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_http_agntkey_barriers_t  *barriers = data;
 
@@ -725,7 +727,7 @@ ngx_http_agntkey_barriers_wait_handler(void *data,
         barriers->replicas = (ngx_uint_t) reply->integer;
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
     ngx_http_agntkey_barriers_answered(barriers);
 }
@@ -733,7 +735,7 @@ ngx_http_agntkey_barriers_wait_handler(void *data,
 
 static void
 ngx_http_agntkey_barriers_sync_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
     static char  off[] = "appendonly is disabled";
 
@@ -762,7 +764,7 @@ ngx_http_agntkey_barriers_sync_handler(void *data,
         }
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
     ngx_http_agntkey_barriers_answered(barriers);
 }
@@ -772,7 +774,7 @@ ngx_http_agntkey_barriers_sync_handler(void *data,
 
 static void
 ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
-    ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char       buf[128];
     ngx_str_t    text;
@@ -782,7 +784,7 @@ ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
     ngx_str_set(&text, "a reply of the wrong shape");
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_resp_error_text(reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
 
         if (reply->str.len >= sizeof(unknown) - 1
             && ngx_strncmp(reply->str.data, unknown, sizeof(unknown) - 1) == 0)
@@ -985,7 +987,7 @@ ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
     all = &barrier->receipt;
 
     if (all->workers && all->acknowledged == 0) {
-        ngx_http_agntkey_watch_doubt(barrier->barriers->watch);
+        ngx_http_agntkey_lease_suspect(barrier->barriers->lease);
     }
 
     if (rc == NGX_OK && all->acknowledged < all->workers) {

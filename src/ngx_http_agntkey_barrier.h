@@ -71,7 +71,7 @@ typedef void (*ngx_http_agntkey_barrier_handler_pt)(void *data, ngx_int_t rc,
  * of timeout (ms), which is that of a command.  Returns NULL without memory.
  */
 ngx_http_agntkey_barriers_t *ngx_http_agntkey_barriers_create(
-    ngx_http_agntkey_watch_t *watch, ngx_http_agntkey_acks_t *acks,
+    ngx_http_agntkey_lease_t *lease, ngx_http_agntkey_barrier_ack_t *acks,
     ngx_http_agntkey_redis_t *admin, ngx_msec_t timeout, ngx_log_t *log);
 
 /* Handlers are not called. */

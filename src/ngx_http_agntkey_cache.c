@@ -53,9 +53,9 @@ struct ngx_http_agntkey_cache_s {
 static ngx_uint_t ngx_http_agntkey_cache_size(ngx_uint_t n);
 static ngx_uint_t ngx_http_agntkey_cache_bucket(
     ngx_http_agntkey_cache_t *cache, u_char *id);
-static uint32_t ngx_http_agntkey_cache_home_hash(
+static uint32_t ngx_http_agntkey_cache_workspace_hash(
     ngx_http_agntkey_cache_t *cache, u_char *tag, ngx_str_t *name);
-static ngx_http_agntkey_workspace_t *ngx_http_agntkey_cache_home(
+static ngx_http_agntkey_workspace_t *ngx_http_agntkey_cache_workspace_of(
     ngx_http_agntkey_cache_t *cache, u_char *tag, ngx_str_t *name,
     uint32_t hash);
 static ngx_http_agntkey_cache_list_t *ngx_http_agntkey_cache_list(
@@ -189,7 +189,7 @@ ngx_http_agntkey_cache_find(ngx_http_agntkey_cache_t *cache, u_char *id)
 
 
 ngx_uint_t
-ngx_http_agntkey_cache_good(ngx_http_agntkey_cache_t *cache,
+ngx_http_agntkey_cache_renew(ngx_http_agntkey_cache_t *cache,
     ngx_http_agntkey_entry_t *entry, int64_t now)
 {
     if (entry->epoch != cache->epoch
@@ -324,8 +324,9 @@ ngx_http_agntkey_cache_forget_workspace(ngx_http_agntkey_cache_t *cache,
 {
     ngx_http_agntkey_workspace_t  *workspace;
 
-    workspace = ngx_http_agntkey_cache_home(cache, tag, name,
-                        ngx_http_agntkey_cache_home_hash(cache, tag, name));
+    workspace = ngx_http_agntkey_cache_workspace_of(cache, tag, name,
+                                    ngx_http_agntkey_cache_workspace_hash(cache,
+                                    tag, name));
     if (workspace) {
         workspace->epoch = 0;
         workspace->changes++;
@@ -372,8 +373,9 @@ ngx_http_agntkey_cache_inactive(ngx_http_agntkey_cache_t *cache, u_char *tag,
 {
     ngx_http_agntkey_workspace_t  *workspace;
 
-    workspace = ngx_http_agntkey_cache_home(cache, tag, name,
-                        ngx_http_agntkey_cache_home_hash(cache, tag, name));
+    workspace = ngx_http_agntkey_cache_workspace_of(cache, tag, name,
+                                    ngx_http_agntkey_cache_workspace_hash(cache,
+                                    tag, name));
 
     if (workspace && workspace->active && workspace->epoch) {
         workspace->epoch = 0;
@@ -412,9 +414,9 @@ ngx_http_agntkey_cache_workspace(ngx_http_agntkey_cache_t *cache, u_char *tag,
     uint32_t                        hash;
     ngx_http_agntkey_workspace_t   *workspace, **home;
 
-    hash = ngx_http_agntkey_cache_home_hash(cache, tag, name);
+    hash = ngx_http_agntkey_cache_workspace_hash(cache, tag, name);
 
-    workspace = ngx_http_agntkey_cache_home(cache, tag, name, hash);
+    workspace = ngx_http_agntkey_cache_workspace_of(cache, tag, name, hash);
 
     if (workspace) {
         workspace->refs++;
@@ -515,8 +517,8 @@ ngx_http_agntkey_cache_bucket(ngx_http_agntkey_cache_t *cache, u_char *id)
  */
 
 static uint32_t
-ngx_http_agntkey_cache_home_hash(ngx_http_agntkey_cache_t *cache, u_char *tag,
-    ngx_str_t *name)
+ngx_http_agntkey_cache_workspace_hash(ngx_http_agntkey_cache_t *cache,
+                                      u_char *tag, ngx_str_t *name)
 {
     size_t      len;
     u_char     *p;
@@ -555,8 +557,8 @@ ngx_http_agntkey_cache_home_hash(ngx_http_agntkey_cache_t *cache, u_char *tag,
 
 
 static ngx_http_agntkey_workspace_t *
-ngx_http_agntkey_cache_home(ngx_http_agntkey_cache_t *cache, u_char *tag,
-    ngx_str_t *name, uint32_t hash)
+ngx_http_agntkey_cache_workspace_of(ngx_http_agntkey_cache_t *cache,
+                                    u_char *tag, ngx_str_t *name, uint32_t hash)
 {
     ngx_http_agntkey_workspace_t  *workspace;
 

@@ -92,7 +92,7 @@ ngx_http_agntkey_entry_t *ngx_http_agntkey_cache_find(
     ngx_http_agntkey_cache_t *cache, u_char *id);
 
 /* Is the entry good for a hit now, and its workspace?  1 or 0. */
-ngx_uint_t ngx_http_agntkey_cache_good(ngx_http_agntkey_cache_t *cache,
+ngx_uint_t ngx_http_agntkey_cache_renew(ngx_http_agntkey_cache_t *cache,
     ngx_http_agntkey_entry_t *entry, int64_t now);
 
 /*

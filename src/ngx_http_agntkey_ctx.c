@@ -7,13 +7,13 @@
 #include "ngx_http_agntkey_ctx.h"
 
 
-static ngx_http_agntkey_ctx_t *ngx_http_agntkey_ctx_search(
+static ngx_http_agntkey_ctx_t *ngx_http_agntkey_access_ctx_search(
     ngx_pool_cleanup_t *cln);
-static void ngx_http_agntkey_ctx_cleanup(void *data);
+static void ngx_http_agntkey_access_ctx_cleanup(void *data);
 
 
 ngx_http_agntkey_ctx_t *
-ngx_http_agntkey_ctx_create(ngx_http_request_t *r)
+ngx_http_agntkey_access_ctx_create(ngx_http_request_t *r)
 {
     ngx_pool_cleanup_t      *cln;
     ngx_http_agntkey_ctx_t  *ctx;
@@ -29,7 +29,7 @@ ngx_http_agntkey_ctx_create(ngx_http_request_t *r)
     ctx->request = r;
     ctx->cleanup = cln;
 
-    cln->handler = ngx_http_agntkey_ctx_cleanup;
+    cln->handler = ngx_http_agntkey_access_ctx_cleanup;
 
     ngx_http_set_ctx(r, ctx, ngx_http_agntkey_module);
 
@@ -38,7 +38,7 @@ ngx_http_agntkey_ctx_create(ngx_http_request_t *r)
 
 
 ngx_http_agntkey_ctx_t *
-ngx_http_agntkey_ctx_find(ngx_http_request_t *r)
+ngx_http_agntkey_access_ctx_find(ngx_http_request_t *r)
 {
     ngx_http_agntkey_ctx_t  *ctx;
 
@@ -50,24 +50,24 @@ ngx_http_agntkey_ctx_find(ngx_http_request_t *r)
         return ctx;
     }
 
-    return ngx_http_agntkey_ctx_search(r->pool->cleanup);
+    return ngx_http_agntkey_access_ctx_search(r->pool->cleanup);
 }
 
 
 ngx_http_agntkey_ctx_t *
-ngx_http_agntkey_ctx_previous(ngx_http_agntkey_ctx_t *ctx)
+ngx_http_agntkey_access_ctx_previous(ngx_http_agntkey_ctx_t *ctx)
 {
-    return ngx_http_agntkey_ctx_search(ctx->cleanup->next);
+    return ngx_http_agntkey_access_ctx_search(ctx->cleanup->next);
 }
 
 
 /* the latest stands first */
 
 static ngx_http_agntkey_ctx_t *
-ngx_http_agntkey_ctx_search(ngx_pool_cleanup_t *cln)
+ngx_http_agntkey_access_ctx_search(ngx_pool_cleanup_t *cln)
 {
     for ( /* void */ ; cln; cln = cln->next) {
-        if (cln->handler == ngx_http_agntkey_ctx_cleanup) {
+        if (cln->handler == ngx_http_agntkey_access_ctx_cleanup) {
             return cln->data;
         }
     }
@@ -82,7 +82,7 @@ ngx_http_agntkey_ctx_search(ngx_pool_cleanup_t *cln)
  */
 
 static void
-ngx_http_agntkey_ctx_cleanup(void *data)
+ngx_http_agntkey_access_ctx_cleanup(void *data)
 {
     ngx_http_agntkey_ctx_t        *ctx = data;
     ngx_http_agntkey_main_conf_t  *amcf;
@@ -91,7 +91,7 @@ ngx_http_agntkey_ctx_cleanup(void *data)
         amcf = ngx_http_get_module_main_conf(ctx->request,
                                              ngx_http_agntkey_module);
 
-        ngx_http_agntkey_store_release(amcf->store, ctx->entry);
+        ngx_http_agntkey_lookup_release(amcf->lookup, ctx->entry);
     }
 
     if (ctx->has_id) {

@@ -39,13 +39,13 @@ struct ngx_http_agntkey_fence_s {
 static ngx_int_t ngx_http_agntkey_fence_commands(
     ngx_http_agntkey_fence_t *fence);
 static void ngx_http_agntkey_fence_hello_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_fence_write_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 static ngx_uint_t ngx_http_agntkey_fence_begins(
-    ngx_http_agntkey_reply_t *reply, const char *code);
+    ngx_http_agntkey_redis_reply_t *reply, const char *code);
 static void ngx_http_agntkey_fence_close(ngx_http_agntkey_fence_t *fence,
-    ngx_uint_t replica, ngx_http_agntkey_reply_t *reply);
+    ngx_uint_t replica, ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_fence_reset(ngx_http_agntkey_fence_t *fence);
 
 
@@ -88,11 +88,11 @@ void
 ngx_http_agntkey_fence_destroy(ngx_http_agntkey_fence_t *fence)
 {
     if (fence->hello.data) {
-        ngx_http_agntkey_resp_format_free(&fence->hello);
+        ngx_http_agntkey_redis_resp_format_free(&fence->hello);
     }
 
     if (fence->write.data) {
-        ngx_http_agntkey_resp_format_free(&fence->write);
+        ngx_http_agntkey_redis_resp_format_free(&fence->write);
     }
 
     ngx_free(fence);
@@ -152,14 +152,14 @@ ngx_http_agntkey_fence_commands(ngx_http_agntkey_fence_t *fence)
     ngx_str_set(&argv[0], "HELLO");
     ngx_str_set(&argv[1], "2");
 
-    if (ngx_http_agntkey_resp_format(argv, 2, &fence->hello) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_format(argv, 2, &fence->hello) != NGX_OK) {
         return NGX_ERROR;
     }
 
     ngx_str_set(&argv[0], "DEL");
     ngx_str_set(&argv[1], "agntkey:key:canary:fence");
 
-    return ngx_http_agntkey_resp_format(argv, 2, &fence->write);
+    return ngx_http_agntkey_redis_resp_format(argv, 2, &fence->write);
 }
 
 
@@ -170,16 +170,16 @@ ngx_http_agntkey_fence_commands(ngx_http_agntkey_fence_t *fence)
 
 static void
 ngx_http_agntkey_fence_hello_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_reply_t  *role;
-    ngx_http_agntkey_fence_t  *fence = data;
+    ngx_http_agntkey_redis_reply_t  *role;
+    ngx_http_agntkey_fence_t        *fence = data;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
         return;
     }
 
-    role = ngx_http_agntkey_resp_field(reply, "role");
+    role = ngx_http_agntkey_redis_resp_field(reply, "role");
 
     if (role == NULL || role->type != NGX_HTTP_AGNTKEY_RESP_STRING
         || (role->str.len == 6
@@ -191,13 +191,13 @@ ngx_http_agntkey_fence_hello_handler(void *data, ngx_http_agntkey_redis_e rc,
         ngx_http_agntkey_fence_close(fence, 1, NULL);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 static void
 ngx_http_agntkey_fence_write_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     const char                **code;
     ngx_http_agntkey_fence_t   *fence = data;
@@ -231,7 +231,7 @@ ngx_http_agntkey_fence_write_handler(void *data, ngx_http_agntkey_redis_e rc,
         }
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
     if (!ngx_http_agntkey_fence_open(fence)) {
         ngx_http_agntkey_fence_reset(fence);
@@ -246,7 +246,7 @@ ngx_http_agntkey_fence_write_handler(void *data, ngx_http_agntkey_redis_e rc,
 
 
 static ngx_uint_t
-ngx_http_agntkey_fence_begins(ngx_http_agntkey_reply_t *reply,
+ngx_http_agntkey_fence_begins(ngx_http_agntkey_redis_reply_t *reply,
     const char *code)
 {
     size_t  len;
@@ -260,7 +260,7 @@ ngx_http_agntkey_fence_begins(ngx_http_agntkey_reply_t *reply,
 
 static void
 ngx_http_agntkey_fence_close(ngx_http_agntkey_fence_t *fence,
-    ngx_uint_t replica, ngx_http_agntkey_reply_t *reply)
+    ngx_uint_t replica, ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char     buf[128];
     ngx_str_t  text;
@@ -271,7 +271,7 @@ ngx_http_agntkey_fence_close(ngx_http_agntkey_fence_t *fence,
 
     } else {
         fence->refused = 1;
-        ngx_http_agntkey_resp_error_text(reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
     }
 
     if (!fence->closed) {

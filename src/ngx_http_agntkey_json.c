@@ -18,43 +18,43 @@
 
 
 typedef struct {
-    const char                 *name;
-    ngx_http_agntkey_member_e   member;
-} ngx_http_agntkey_member_t;
+    const char                     *name;
+    ngx_http_agntkey_body_field_e   field;
+} ngx_http_agntkey_body_field_t;
 
 
-static json_t *ngx_http_agntkey_json_load(ngx_str_t *text);
-static void *ngx_http_agntkey_json_alloc(size_t size);
-static ngx_int_t ngx_http_agntkey_json_say(ngx_pool_t *pool, char **detail,
-    const char *format, const char *name);
-static ngx_int_t ngx_http_agntkey_json_member(ngx_pool_t *pool,
-    ngx_http_agntkey_member_e member, json_t *value, int64_t now,
+static json_t *ngx_http_agntkey_admin_json_load(ngx_str_t *text);
+static void *ngx_http_agntkey_admin_json_alloc(size_t size);
+static ngx_int_t ngx_http_agntkey_admin_json_say(ngx_pool_t *pool,
+    char **detail, const char *format, const char *name);
+static ngx_int_t ngx_http_agntkey_admin_json_member(ngx_pool_t *pool,
+    ngx_http_agntkey_body_field_e field, json_t *value, int64_t now,
     ngx_http_agntkey_body_t *body, char **detail);
-static ngx_int_t ngx_http_agntkey_json_string(ngx_pool_t *pool, json_t *value,
-    ngx_str_t *text);
-static ngx_int_t ngx_http_agntkey_json_scopes(ngx_pool_t *pool, json_t *value,
-    ngx_str_t *scopes);
-static ngx_int_t ngx_http_agntkey_json_time(json_t *value, int64_t now,
+static ngx_int_t ngx_http_agntkey_admin_json_string(ngx_pool_t *pool,
+    json_t *value, ngx_str_t *text);
+static ngx_int_t ngx_http_agntkey_admin_json_scopes(ngx_pool_t *pool,
+    json_t *value, ngx_str_t *scopes);
+static ngx_int_t ngx_http_agntkey_admin_json_time(json_t *value, int64_t now,
     int64_t *time);
-static json_t *ngx_http_agntkey_json_str(ngx_str_t *text);
-static json_t *ngx_http_agntkey_json_when(int64_t ms);
-static json_t *ngx_http_agntkey_json_words(ngx_str_t *words);
-static const char *ngx_http_agntkey_json_status(
+static json_t *ngx_http_agntkey_admin_json_str(ngx_str_t *text);
+static json_t *ngx_http_agntkey_admin_json_when(int64_t ms);
+static json_t *ngx_http_agntkey_admin_json_words(ngx_str_t *words);
+static const char *ngx_http_agntkey_admin_json_status(
     ngx_http_agntkey_record_t *record, int64_t now);
 
 
 /* of the body being read: who gives memory, and whether it was refused */
-static json_malloc_t  ngx_http_agntkey_json_malloc;
-static ngx_uint_t     ngx_http_agntkey_json_starved;
+static json_malloc_t  ngx_http_agntkey_admin_json_malloc;
+static ngx_uint_t     ngx_http_agntkey_admin_json_starved;
 
 
-static ngx_http_agntkey_member_t  ngx_http_agntkey_members[] = {
-    { "workspace", NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE },
-    { "name", NGX_HTTP_AGNTKEY_MEMBER_NAME },
-    { "scopes", NGX_HTTP_AGNTKEY_MEMBER_SCOPES },
-    { "expires_at", NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT },
-    { "overlap_seconds", NGX_HTTP_AGNTKEY_MEMBER_OVERLAP },
-    { "status", NGX_HTTP_AGNTKEY_MEMBER_STATUS },
+static ngx_http_agntkey_body_field_t  ngx_http_agntkey_body_fields[] = {
+    { "workspace", NGX_HTTP_AGNTKEY_BODY_WORKSPACE },
+    { "name", NGX_HTTP_AGNTKEY_BODY_NAME },
+    { "scopes", NGX_HTTP_AGNTKEY_BODY_SCOPES },
+    { "expires_at", NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT },
+    { "overlap_seconds", NGX_HTTP_AGNTKEY_BODY_OVERLAP },
+    { "status", NGX_HTTP_AGNTKEY_BODY_STATUS },
     { NULL, 0 }
 };
 
@@ -71,20 +71,20 @@ static const char  *ngx_http_agntkey_poor_names[] = {
 
 
 ngx_int_t
-ngx_http_agntkey_json_read(ngx_pool_t *pool, ngx_str_t *text,
+ngx_http_agntkey_admin_json_read(ngx_pool_t *pool, ngx_str_t *text,
     ngx_uint_t allowed, ngx_uint_t needed, int64_t now,
     ngx_http_agntkey_body_t *body, char **code, char **detail)
 {
-    json_t                     *root, *value;
-    ngx_int_t                   rc;
-    const char                 *name;
-    ngx_http_agntkey_member_t  *m;
+    json_t                         *root, *value;
+    ngx_int_t                       rc;
+    const char                     *name;
+    ngx_http_agntkey_body_field_t  *m;
 
     ngx_memzero(body, sizeof(ngx_http_agntkey_body_t));
 
-    root = ngx_http_agntkey_json_load(text);
+    root = ngx_http_agntkey_admin_json_load(text);
 
-    if (root == NULL && ngx_http_agntkey_json_starved) {
+    if (root == NULL && ngx_http_agntkey_admin_json_starved) {
         return NGX_ERROR;
     }
 
@@ -105,22 +105,22 @@ ngx_http_agntkey_json_read(ngx_pool_t *pool, ngx_str_t *text,
 
     json_object_foreach(root, name, value) {
 
-        for (m = ngx_http_agntkey_members; m->name; m++) {
-            if ((allowed & m->member) && ngx_strcmp(m->name, name) == 0) {
+        for (m = ngx_http_agntkey_body_fields; m->name; m++) {
+            if ((allowed & m->field) && ngx_strcmp(m->name, name) == 0) {
                 break;
             }
         }
 
         if (m->name == NULL) {
             *code = "unknown_member";
-            rc = ngx_http_agntkey_json_say(pool, detail,
-                                           "This call takes no member \"%s\".",
-                                           name);
+            rc = ngx_http_agntkey_admin_json_say(pool, detail,
+                                            "This call takes no member \"%s\".",
+                                            name);
             goto done;
         }
 
-        rc = ngx_http_agntkey_json_member(pool, m->member, value, now, body,
-                                          detail);
+        rc = ngx_http_agntkey_admin_json_member(pool, m->field, value, now,
+                                                body, detail);
         if (rc != NGX_OK) {
             *code = "invalid_member";
             goto done;
@@ -128,16 +128,16 @@ ngx_http_agntkey_json_read(ngx_pool_t *pool, ngx_str_t *text,
 
         rc = NGX_DECLINED;
 
-        body->present |= m->member;
+        body->present |= m->field;
     }
 
-    for (m = ngx_http_agntkey_members; m->name; m++) {
+    for (m = ngx_http_agntkey_body_fields; m->name; m++) {
 
-        if ((needed & m->member) && !(body->present & m->member)) {
+        if ((needed & m->field) && !(body->present & m->field)) {
             *code = "missing_member";
-            rc = ngx_http_agntkey_json_say(pool, detail,
-                                           "The member \"%s\" is missing.",
-                                           m->name);
+            rc = ngx_http_agntkey_admin_json_say(pool, detail,
+                                                "The member \"%s\" is missing.",
+                                                m->name);
             goto done;
         }
     }
@@ -160,23 +160,23 @@ done:
  */
 
 static json_t *
-ngx_http_agntkey_json_load(ngx_str_t *text)
+ngx_http_agntkey_admin_json_load(ngx_str_t *text)
 {
     json_t        *root;
     json_free_t    free_fn;
     json_error_t   err;
 
-    ngx_http_agntkey_json_starved = 0;
+    ngx_http_agntkey_admin_json_starved = 0;
 
-    json_get_alloc_funcs(&ngx_http_agntkey_json_malloc, &free_fn);
-    json_set_alloc_funcs(ngx_http_agntkey_json_alloc, free_fn);
+    json_get_alloc_funcs(&ngx_http_agntkey_admin_json_malloc, &free_fn);
+    json_set_alloc_funcs(ngx_http_agntkey_admin_json_alloc, free_fn);
 
     root = json_loadb((char *) text->data, text->len, JSON_REJECT_DUPLICATES,
                       &err);
 
-    json_set_alloc_funcs(ngx_http_agntkey_json_malloc, free_fn);
+    json_set_alloc_funcs(ngx_http_agntkey_admin_json_malloc, free_fn);
 
-    if (root && ngx_http_agntkey_json_starved) {
+    if (root && ngx_http_agntkey_admin_json_starved) {
         json_decref(root);
         return NULL;
     }
@@ -186,14 +186,14 @@ ngx_http_agntkey_json_load(ngx_str_t *text)
 
 
 static void *
-ngx_http_agntkey_json_alloc(size_t size)
+ngx_http_agntkey_admin_json_alloc(size_t size)
 {
     void  *p;
 
-    p = ngx_http_agntkey_json_malloc(size);
+    p = ngx_http_agntkey_admin_json_malloc(size);
 
     if (p == NULL) {
-        ngx_http_agntkey_json_starved = 1;
+        ngx_http_agntkey_admin_json_starved = 1;
     }
 
     return p;
@@ -203,8 +203,8 @@ ngx_http_agntkey_json_alloc(size_t size)
 /* Returns NGX_DECLINED, or NGX_ERROR without memory. */
 
 static ngx_int_t
-ngx_http_agntkey_json_say(ngx_pool_t *pool, char **detail, const char *format,
-    const char *name)
+ngx_http_agntkey_admin_json_say(ngx_pool_t *pool, char **detail,
+                                const char *format, const char *name)
 {
     size_t   len;
     u_char  *p;
@@ -231,21 +231,21 @@ ngx_http_agntkey_json_say(ngx_pool_t *pool, char **detail, const char *format,
 
 
 static ngx_int_t
-ngx_http_agntkey_json_member(ngx_pool_t *pool,
-    ngx_http_agntkey_member_e member, json_t *value, int64_t now,
+ngx_http_agntkey_admin_json_member(ngx_pool_t *pool,
+    ngx_http_agntkey_body_field_e field, json_t *value, int64_t now,
     ngx_http_agntkey_body_t *body, char **detail)
 {
     ngx_int_t  rc;
     ngx_str_t  text;
 
-    switch (member) {
+    switch (field) {
 
-    case NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE:
+    case NGX_HTTP_AGNTKEY_BODY_WORKSPACE:
         *detail = "\"workspace\" must be a string of 1 to 64 letters, digits, "
                   "\".\", \"_\" and \"-\" that begins with a letter or a "
                   "digit.";
 
-        rc = ngx_http_agntkey_json_string(pool, value, &body->workspace);
+        rc = ngx_http_agntkey_admin_json_string(pool, value, &body->workspace);
 
         if (rc == NGX_OK
             && !ngx_http_agntkey_record_workspace_valid(&body->workspace))
@@ -255,11 +255,11 @@ ngx_http_agntkey_json_member(ngx_pool_t *pool,
 
         return rc;
 
-    case NGX_HTTP_AGNTKEY_MEMBER_NAME:
+    case NGX_HTTP_AGNTKEY_BODY_NAME:
         *detail = "\"name\" must be a string of 1 to 100 characters without "
                   "control characters.";
 
-        rc = ngx_http_agntkey_json_string(pool, value, &body->name);
+        rc = ngx_http_agntkey_admin_json_string(pool, value, &body->name);
 
         if (rc == NGX_OK
             && !ngx_http_agntkey_record_name_valid(&body->name))
@@ -269,23 +269,23 @@ ngx_http_agntkey_json_member(ngx_pool_t *pool,
 
         return rc;
 
-    case NGX_HTTP_AGNTKEY_MEMBER_SCOPES:
+    case NGX_HTTP_AGNTKEY_BODY_SCOPES:
         *detail = "\"scopes\" must be an array of up to 32 different strings "
                   "of 1 to 64 letters, digits, \".\", \"_\", \":\", \"/\" and "
                   "\"-\", each beginning with a letter or a digit.";
 
-        return ngx_http_agntkey_json_scopes(pool, value, &body->scopes);
+        return ngx_http_agntkey_admin_json_scopes(pool, value, &body->scopes);
 
-    case NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT:
+    case NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT:
         *detail = now ? "\"expires_at\" must be null or a string with a time "
                         "of RFC 3339 in the future, such as "
                         "\"2031-01-31T12:00:00Z\"."
                       : "\"expires_at\" must be null or a string with a time "
                         "of RFC 3339, such as \"2031-01-31T12:00:00Z\".";
 
-        return ngx_http_agntkey_json_time(value, now, &body->expires_at);
+        return ngx_http_agntkey_admin_json_time(value, now, &body->expires_at);
 
-    case NGX_HTTP_AGNTKEY_MEMBER_OVERLAP:
+    case NGX_HTTP_AGNTKEY_BODY_OVERLAP:
         *detail = "\"overlap_seconds\" must be a whole number between 0 and "
                   "7776000.";
 
@@ -299,10 +299,10 @@ ngx_http_agntkey_json_member(ngx_pool_t *pool,
 
         return NGX_OK;
 
-    default: /* NGX_HTTP_AGNTKEY_MEMBER_STATUS */
+    default: /* NGX_HTTP_AGNTKEY_BODY_STATUS */
         *detail = "\"status\" must be \"active\" or \"disabled\".";
 
-        rc = ngx_http_agntkey_json_string(pool, value, &text);
+        rc = ngx_http_agntkey_admin_json_string(pool, value, &text);
         if (rc != NGX_OK) {
             return rc;
         }
@@ -322,7 +322,8 @@ ngx_http_agntkey_json_member(ngx_pool_t *pool,
 
 
 static ngx_int_t
-ngx_http_agntkey_json_string(ngx_pool_t *pool, json_t *value, ngx_str_t *text)
+ngx_http_agntkey_admin_json_string(ngx_pool_t *pool, json_t *value,
+                                   ngx_str_t *text)
 {
     ngx_str_t  s;
 
@@ -346,7 +347,7 @@ ngx_http_agntkey_json_string(ngx_pool_t *pool, json_t *value, ngx_str_t *text)
 
 
 static ngx_int_t
-ngx_http_agntkey_json_scopes(ngx_pool_t *pool, json_t *value,
+ngx_http_agntkey_admin_json_scopes(ngx_pool_t *pool, json_t *value,
     ngx_str_t *scopes)
 {
     u_char     *p;
@@ -397,7 +398,7 @@ ngx_http_agntkey_json_scopes(ngx_pool_t *pool, json_t *value,
 
 
 static ngx_int_t
-ngx_http_agntkey_json_time(json_t *value, int64_t now, int64_t *time)
+ngx_http_agntkey_admin_json_time(json_t *value, int64_t now, int64_t *time)
 {
     ngx_str_t  text;
 
@@ -424,8 +425,8 @@ ngx_http_agntkey_json_time(json_t *value, int64_t now, int64_t *time)
 }
 
 
-ngx_http_agntkey_json_t *
-ngx_http_agntkey_json_key(ngx_http_agntkey_shown_t *shown, int64_t now,
+ngx_http_agntkey_admin_json_t *
+ngx_http_agntkey_admin_json_key(ngx_http_agntkey_key_view_t *view, int64_t now,
     ngx_str_t *key)
 {
     int                         failed;
@@ -440,42 +441,48 @@ ngx_http_agntkey_json_key(ngx_http_agntkey_shown_t *shown, int64_t now,
         return NULL;
     }
 
-    record = &shown->record;
+    record = &view->record;
 
     /* a prefix of 32, "_", an id of 12, an ellipsis of 3 bytes */
 
-    p = ngx_sprintf(hint, "%V_%V\xe2\x80\xa6", &shown->prefix, &shown->id);
+    p = ngx_sprintf(hint, "%V_%V\xe2\x80\xa6", &view->prefix, &view->id);
     *p = '\0';
 
     failed = json_object_set_new(object, "id",
-                                 ngx_http_agntkey_json_str(&shown->id))
+                                 ngx_http_agntkey_admin_json_str(&view->id))
         || json_object_set_new(object, "name",
-                               ngx_http_agntkey_json_str(&record->name))
+                               ngx_http_agntkey_admin_json_str(&record->name))
         || json_object_set_new(object, "workspace",
-                               ngx_http_agntkey_json_str(&record->workspace))
+                               ngx_http_agntkey_admin_json_str(
+                                                    &record->workspace))
         || json_object_set_new(object, "status",
-                      json_string(ngx_http_agntkey_json_status(record, now)))
+                               json_string(
+                               ngx_http_agntkey_admin_json_status(record, now)))
         || json_object_set_new(object, "scopes",
-                               ngx_http_agntkey_json_words(&record->scopes))
+                               ngx_http_agntkey_admin_json_words(
+                                                    &record->scopes))
         || json_object_set_new(object, "created_at",
-                               ngx_http_agntkey_json_when(record->created_at))
+                               ngx_http_agntkey_admin_json_when(
+                                                    record->created_at))
         || json_object_set_new(object, "expires_at",
-                               ngx_http_agntkey_json_when(
+                               ngx_http_agntkey_admin_json_when(
                                    record->expires_at == NGX_HTTP_AGNTKEY_NEVER
                                    ? 0 : record->expires_at))
         || json_object_set_new(object, "last_used_at",
-                               ngx_http_agntkey_json_when(shown->last_used_at))
+                               ngx_http_agntkey_admin_json_when(
+                                                    view->last_used_at))
         || json_object_set_new(object, "revoked_at",
-                               ngx_http_agntkey_json_when(record->revoked_at))
+                               ngx_http_agntkey_admin_json_when(
+                                                    record->revoked_at))
         || json_object_set_new(object, "hint", json_string((char *) hint));
 
     if (key && !failed) {
 
         failed = json_object_set_new(object, "key",
-                                     ngx_http_agntkey_json_str(key));
+                                     ngx_http_agntkey_admin_json_str(key));
 
         warnings = json_array();
-        warning = ngx_http_agntkey_json_poor_name(&record->name);
+        warning = ngx_http_agntkey_admin_json_poor_name(&record->name);
 
         failed = failed
             || (warning
@@ -490,35 +497,36 @@ ngx_http_agntkey_json_key(ngx_http_agntkey_shown_t *shown, int64_t now,
         return NULL;
     }
 
-    return (ngx_http_agntkey_json_t *) object;
+    return (ngx_http_agntkey_admin_json_t *) object;
 }
 
 
-ngx_http_agntkey_json_t *
-ngx_http_agntkey_json_workspace(ngx_str_t *name, ngx_uint_t active,
+ngx_http_agntkey_admin_json_t *
+ngx_http_agntkey_admin_json_workspace(ngx_str_t *name, ngx_uint_t active,
     int64_t created_at, int64_t keys)
 {
     json_t  *object;
 
     object = json_object();
 
-    if (json_object_set_new(object, "name", ngx_http_agntkey_json_str(name))
+    if (json_object_set_new(object, "name",
+                            ngx_http_agntkey_admin_json_str(name))
         || json_object_set_new(object, "status",
                                json_string(active ? "active" : "disabled"))
         || json_object_set_new(object, "created_at",
-                               ngx_http_agntkey_json_when(created_at))
+                               ngx_http_agntkey_admin_json_when(created_at))
         || json_object_set_new(object, "keys", json_integer(keys)))
     {
         json_decref(object);
         return NULL;
     }
 
-    return (ngx_http_agntkey_json_t *) object;
+    return (ngx_http_agntkey_admin_json_t *) object;
 }
 
 
 ngx_int_t
-ngx_http_agntkey_json_receipt(ngx_http_agntkey_json_t *object,
+ngx_http_agntkey_admin_json_receipt(ngx_http_agntkey_admin_json_t *object,
     ngx_uint_t workers, ngx_uint_t acknowledged, int64_t took,
     ngx_uint_t replicas, ngx_int_t synced)
 {
@@ -543,8 +551,8 @@ ngx_http_agntkey_json_receipt(ngx_http_agntkey_json_t *object,
 }
 
 
-ngx_http_agntkey_json_t *
-ngx_http_agntkey_json_list(void)
+ngx_http_agntkey_admin_json_t *
+ngx_http_agntkey_admin_json_list(void)
 {
     json_t  *list;
 
@@ -557,13 +565,13 @@ ngx_http_agntkey_json_list(void)
         return NULL;
     }
 
-    return (ngx_http_agntkey_json_t *) list;
+    return (ngx_http_agntkey_admin_json_t *) list;
 }
 
 
 ngx_int_t
-ngx_http_agntkey_json_append(ngx_http_agntkey_json_t *list,
-    ngx_http_agntkey_json_t *object)
+ngx_http_agntkey_admin_json_append(ngx_http_agntkey_admin_json_t *list,
+    ngx_http_agntkey_admin_json_t *object)
 {
     return json_array_append_new(json_object_get((json_t *) list, "data"),
                                  (json_t *) object)
@@ -572,16 +580,17 @@ ngx_http_agntkey_json_append(ngx_http_agntkey_json_t *list,
 
 
 ngx_int_t
-ngx_http_agntkey_json_cursor(ngx_http_agntkey_json_t *list, ngx_str_t *cursor)
+ngx_http_agntkey_admin_json_cursor(ngx_http_agntkey_admin_json_t *list,
+                                   ngx_str_t *cursor)
 {
     return json_object_set_new((json_t *) list, "next_cursor",
-                               ngx_http_agntkey_json_str(cursor))
+                               ngx_http_agntkey_admin_json_str(cursor))
            ? NGX_ERROR : NGX_OK;
 }
 
 
-ngx_http_agntkey_json_t *
-ngx_http_agntkey_json_problem(ngx_uint_t status, const char *title,
+ngx_http_agntkey_admin_json_t *
+ngx_http_agntkey_admin_json_problem(ngx_uint_t status, const char *title,
     const char *code, const char *detail, ngx_str_t *id)
 {
     u_char   type[64];
@@ -598,19 +607,20 @@ ngx_http_agntkey_json_problem(ngx_uint_t status, const char *title,
         || json_object_set_new(object, "code", json_string(code))
         || json_object_set_new(object, "detail", json_string(detail))
         || (id && json_object_set_new(object, "id",
-                                      ngx_http_agntkey_json_str(id))))
+                                      ngx_http_agntkey_admin_json_str(id))))
     {
         json_decref(object);
         return NULL;
     }
 
-    return (ngx_http_agntkey_json_t *) object;
+    return (ngx_http_agntkey_admin_json_t *) object;
 }
 
 
 ngx_int_t
-ngx_http_agntkey_json_text(ngx_pool_t *pool, ngx_http_agntkey_json_t *object,
-    ngx_str_t *text)
+ngx_http_agntkey_admin_json_text(ngx_pool_t *pool,
+                                 ngx_http_agntkey_admin_json_t *object,
+                                 ngx_str_t *text)
 {
     size_t   len;
     json_t  *root;
@@ -643,14 +653,14 @@ ngx_http_agntkey_json_text(ngx_pool_t *pool, ngx_http_agntkey_json_t *object,
 
 
 void
-ngx_http_agntkey_json_drop(ngx_http_agntkey_json_t *object)
+ngx_http_agntkey_admin_json_drop(ngx_http_agntkey_admin_json_t *object)
 {
     json_decref((json_t *) object);
 }
 
 
 const char *
-ngx_http_agntkey_json_poor_name(ngx_str_t *name)
+ngx_http_agntkey_admin_json_poor_name(ngx_str_t *name)
 {
     u_char       c, low[32];
     size_t       i, len;
@@ -693,14 +703,14 @@ ngx_http_agntkey_json_poor_name(ngx_str_t *name)
 
 
 static json_t *
-ngx_http_agntkey_json_str(ngx_str_t *text)
+ngx_http_agntkey_admin_json_str(ngx_str_t *text)
 {
     return json_stringn((char *) text->data, text->len);
 }
 
 
 static json_t *
-ngx_http_agntkey_json_when(int64_t ms)
+ngx_http_agntkey_admin_json_when(int64_t ms)
 {
     u_char  buf[NGX_HTTP_AGNTKEY_RFC3339_LEN];
 
@@ -714,7 +724,7 @@ ngx_http_agntkey_json_when(int64_t ms)
 
 
 static json_t *
-ngx_http_agntkey_json_words(ngx_str_t *words)
+ngx_http_agntkey_admin_json_words(ngx_str_t *words)
 {
     u_char  *p, *end, *last;
     json_t  *array;
@@ -750,7 +760,8 @@ ngx_http_agntkey_json_words(ngx_str_t *words)
 
 
 static const char *
-ngx_http_agntkey_json_status(ngx_http_agntkey_record_t *record, int64_t now)
+ngx_http_agntkey_admin_json_status(ngx_http_agntkey_record_t *record,
+                                   int64_t now)
 {
     if (!record->active) {
         return "revoked";

@@ -15,7 +15,7 @@
 #define NGX_HTTP_AGNTKEY_HINTS        1024
 
 #define NGX_HTTP_AGNTKEY_WS_KEY_MAX                                           \
-    (sizeof(NGX_HTTP_AGNTKEY_LOOKUP_WORKSPACE "{}")                           \
+    (sizeof(NGX_HTTP_AGNTKEY_FETCH_WORKSPACE "{}")                            \
      + NGX_HTTP_AGNTKEY_TAG_LEN + NGX_HTTP_AGNTKEY_WORKSPACE_MAX)
 
 /* "*3 $4 HGET $90 <key> $6 active", with a CR LF after each */
@@ -41,116 +41,117 @@ typedef struct {
     const char                        *name;
     ngx_msec_t                         logged;
     unsigned                           failing:1;
-} ngx_http_agntkey_trouble_t;
+} ngx_http_agntkey_fetch_fault_t;
 
 
 /* owner of the hints and the command */
 
-struct ngx_http_agntkey_lookups_s {
-    ngx_http_agntkey_redis_t             *redis;
-    ngx_http_agntkey_fence_t             *fence;
-    ngx_http_agntkey_lookup_handlers_t    handlers;
-    ngx_log_t                            *log;
+struct ngx_http_agntkey_fetcher_s {
+    ngx_http_agntkey_redis_t            *redis;
+    ngx_http_agntkey_fence_t            *fence;
+    ngx_http_agntkey_fetch_handlers_t    handlers;
+    ngx_log_t                           *log;
 
-    ngx_http_agntkey_hint_t              *hints;
-    ngx_str_t                             command;    /* HMGET of slot's id */
-    u_char                               *slot;
+    ngx_http_agntkey_hint_t             *hints;
+    ngx_str_t                            command;     /* HMGET of slot's id */
+    u_char                              *slot;
 
-    ngx_http_agntkey_trouble_t            key;
-    ngx_http_agntkey_trouble_t            workspace;
-    ngx_http_agntkey_trouble_t            record;
+    ngx_http_agntkey_fetch_fault_t       key;
+    ngx_http_agntkey_fetch_fault_t       workspace;
+    ngx_http_agntkey_fetch_fault_t       record;
 };
 
 
-static ngx_int_t ngx_http_agntkey_lookups_init(
-    ngx_http_agntkey_lookups_t *lookups);
-static ngx_int_t ngx_http_agntkey_lookup_send(
-    ngx_http_agntkey_lookup_t *lookup);
-static ngx_int_t ngx_http_agntkey_lookup_workspace(
-    ngx_http_agntkey_lookup_t *lookup, ngx_http_agntkey_hint_t *hint);
-static void ngx_http_agntkey_lookup_key_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_lookup_workspace_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static ngx_int_t ngx_http_agntkey_lookup_workspace_parse(
-    ngx_http_agntkey_lookup_t *lookup, ngx_http_agntkey_reply_t *reply);
-static ngx_int_t ngx_http_agntkey_lookup_parse(
-    ngx_http_agntkey_lookup_t *lookup, ngx_http_agntkey_reply_t *reply);
-static ngx_int_t ngx_http_agntkey_lookup_odd(ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_lookup_lost(ngx_http_agntkey_lookup_t *lookup,
+static ngx_int_t ngx_http_agntkey_fetcher_init(
+    ngx_http_agntkey_fetcher_t *fetcher);
+static ngx_int_t ngx_http_agntkey_fetch_send(
+    ngx_http_agntkey_fetch_t *fetch);
+static ngx_int_t ngx_http_agntkey_fetch_workspace(
+    ngx_http_agntkey_fetch_t *fetch, ngx_http_agntkey_hint_t *hint);
+static void ngx_http_agntkey_fetch_key_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_fetch_workspace_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_fetch_workspace_parse(
+    ngx_http_agntkey_fetch_t *fetch, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_fetch_parse(
+    ngx_http_agntkey_fetch_t *fetch, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_fetch_corrupt(
+    ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_fetch_lost(ngx_http_agntkey_fetch_t *fetch,
     ngx_http_agntkey_redis_e rc);
-static void ngx_http_agntkey_lookup_fenced(ngx_http_agntkey_lookup_t *lookup);
-static void ngx_http_agntkey_lookup_conclude(
-    ngx_http_agntkey_lookup_t *lookup);
-static void ngx_http_agntkey_lookup_done(ngx_http_agntkey_lookup_t *lookup,
+static void ngx_http_agntkey_fetch_fenced(ngx_http_agntkey_fetch_t *fetch);
+static void ngx_http_agntkey_fetch_conclude(
+    ngx_http_agntkey_fetch_t *fetch);
+static void ngx_http_agntkey_fetch_done(ngx_http_agntkey_fetch_t *fetch,
     ngx_int_t rc);
-static ngx_http_agntkey_hint_t *ngx_http_agntkey_lookup_hint(
-    ngx_http_agntkey_lookups_t *lookups, u_char *id);
-static ngx_int_t ngx_http_agntkey_lookup_set_hint(
+static ngx_http_agntkey_hint_t *ngx_http_agntkey_fetch_hint(
+    ngx_http_agntkey_fetcher_t *fetcher, u_char *id);
+static ngx_int_t ngx_http_agntkey_fetch_set_hint(
     ngx_http_agntkey_hint_t *hint, u_char *id, ngx_str_t *workspace);
-static void ngx_http_agntkey_lookup_trouble(
-    ngx_http_agntkey_lookups_t *lookups, ngx_http_agntkey_trouble_t *trouble,
-    ngx_http_agntkey_reply_t *reply);
-static ngx_uint_t ngx_http_agntkey_lookup_muted(
-    ngx_http_agntkey_trouble_t *trouble);
+static void ngx_http_agntkey_fetch_error(
+    ngx_http_agntkey_fetcher_t *fetcher, ngx_http_agntkey_fetch_fault_t *fault,
+    ngx_http_agntkey_redis_reply_t *reply);
+static ngx_uint_t ngx_http_agntkey_fetch_muted(
+    ngx_http_agntkey_fetch_fault_t *fault);
 
 
-ngx_http_agntkey_lookups_t *
-ngx_http_agntkey_lookups_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_fetcher_t *
+ngx_http_agntkey_fetcher_create(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_fence_t *fence,
-    ngx_http_agntkey_lookup_handlers_t *handlers, ngx_log_t *log)
+    ngx_http_agntkey_fetch_handlers_t *handlers, ngx_log_t *log)
 {
-    ngx_http_agntkey_lookups_t  *lookups;
+    ngx_http_agntkey_fetcher_t  *fetcher;
 
-    lookups = ngx_calloc(sizeof(ngx_http_agntkey_lookups_t), log);
-    if (lookups == NULL) {
+    fetcher = ngx_calloc(sizeof(ngx_http_agntkey_fetcher_t), log);
+    if (fetcher == NULL) {
         return NULL;
     }
 
-    lookups->redis = redis;
-    lookups->fence = fence;
-    lookups->handlers = *handlers;
-    lookups->log = log;
-    lookups->key.name = "HMGET agntkey:key:";
-    lookups->workspace.name = "HGET agntkey:workspace:";
-    lookups->record.name = "record";
+    fetcher->redis = redis;
+    fetcher->fence = fence;
+    fetcher->handlers = *handlers;
+    fetcher->log = log;
+    fetcher->key.name = "HMGET agntkey:key:";
+    fetcher->workspace.name = "HGET agntkey:workspace:";
+    fetcher->record.name = "record";
 
-    lookups->hints = ngx_calloc(NGX_HTTP_AGNTKEY_HINTS
+    fetcher->hints = ngx_calloc(NGX_HTTP_AGNTKEY_HINTS
                                 * sizeof(ngx_http_agntkey_hint_t), log);
 
-    if (lookups->hints == NULL
-        || ngx_http_agntkey_lookups_init(lookups) != NGX_OK)
+    if (fetcher->hints == NULL
+        || ngx_http_agntkey_fetcher_init(fetcher) != NGX_OK)
     {
-        ngx_http_agntkey_lookups_destroy(lookups);
+        ngx_http_agntkey_fetcher_destroy(fetcher);
         return NULL;
     }
 
-    return lookups;
+    return fetcher;
 }
 
 
 void
-ngx_http_agntkey_lookups_destroy(ngx_http_agntkey_lookups_t *lookups)
+ngx_http_agntkey_fetcher_destroy(ngx_http_agntkey_fetcher_t *fetcher)
 {
-    if (lookups->command.data) {
-        ngx_http_agntkey_resp_format_free(&lookups->command);
+    if (fetcher->command.data) {
+        ngx_http_agntkey_redis_resp_format_free(&fetcher->command);
     }
 
-    if (lookups->hints) {
-        ngx_free(lookups->hints);
+    if (fetcher->hints) {
+        ngx_free(fetcher->hints);
     }
 
-    ngx_free(lookups);
+    ngx_free(fetcher);
 }
 
 
 ngx_int_t
-ngx_http_agntkey_lookup_start(ngx_http_agntkey_lookups_t *lookups,
-    ngx_http_agntkey_lookup_t *lookup)
+ngx_http_agntkey_fetch_start(ngx_http_agntkey_fetcher_t *fetcher,
+    ngx_http_agntkey_fetch_t *fetch)
 {
-    lookup->lookups = lookups;
+    fetch->fetcher = fetcher;
 
-    return ngx_http_agntkey_lookup_send(lookup);
+    return ngx_http_agntkey_fetch_send(fetch);
 }
 
 
@@ -160,70 +161,70 @@ ngx_http_agntkey_lookup_start(ngx_http_agntkey_lookups_t *lookups,
  */
 
 static ngx_int_t
-ngx_http_agntkey_lookups_init(ngx_http_agntkey_lookups_t *lookups)
+ngx_http_agntkey_fetcher_init(ngx_http_agntkey_fetcher_t *fetcher)
 {
     ngx_uint_t  i;
     ngx_str_t   argv[2 + NGX_HTTP_AGNTKEY_FIELDS];
 
     ngx_str_set(&argv[0], "HMGET");
     ngx_str_set(&argv[1],
-                NGX_HTTP_AGNTKEY_LOOKUP_KEY NGX_HTTP_AGNTKEY_LOOKUP_SLOT);
+                NGX_HTTP_AGNTKEY_FETCH_KEY NGX_HTTP_AGNTKEY_FETCH_SLOT);
 
     for (i = 0; i < NGX_HTTP_AGNTKEY_FIELDS; i++) {
         argv[2 + i] = ngx_http_agntkey_record_fields[i];
     }
 
-    if (ngx_http_agntkey_resp_format(argv, 2 + NGX_HTTP_AGNTKEY_FIELDS,
-                                     &lookups->command)
+    if (ngx_http_agntkey_redis_resp_format(argv, 2 + NGX_HTTP_AGNTKEY_FIELDS,
+                                           &fetcher->command)
         != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    lookups->slot = ngx_strnstr(lookups->command.data,
-                                NGX_HTTP_AGNTKEY_LOOKUP_SLOT,
-                                lookups->command.len);
+    fetcher->slot = ngx_strnstr(fetcher->command.data,
+                                NGX_HTTP_AGNTKEY_FETCH_SLOT,
+                                fetcher->command.len);
 
-    return lookups->slot ? NGX_OK : NGX_ERROR;
+    return fetcher->slot ? NGX_OK : NGX_ERROR;
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_lookup_send(ngx_http_agntkey_lookup_t *lookup)
+ngx_http_agntkey_fetch_send(ngx_http_agntkey_fetch_t *fetch)
 {
     u_char                      *p;
     ngx_http_agntkey_hint_t     *hint;
-    ngx_http_agntkey_lookups_t  *lookups;
+    ngx_http_agntkey_fetcher_t  *fetcher;
 
-    lookups = lookup->lookups;
+    fetcher = fetch->fetcher;
 
-    if (ngx_http_agntkey_fence_ask(lookups->fence) != NGX_OK) {
+    if (ngx_http_agntkey_fence_ask(fetcher->fence) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    p = ngx_cpymem(lookups->slot + 1, lookup->id, NGX_HTTP_AGNTKEY_TAG_LEN);
-    ngx_memcpy(p + 1, lookup->id + NGX_HTTP_AGNTKEY_TAG_LEN,
+    p = ngx_cpymem(fetcher->slot + 1, fetch->id, NGX_HTTP_AGNTKEY_TAG_LEN);
+    ngx_memcpy(p + 1, fetch->id + NGX_HTTP_AGNTKEY_TAG_LEN,
                NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
 
-    if (ngx_http_agntkey_redis_ask(lookups->redis, &lookups->command,
-                                   ngx_http_agntkey_lookup_key_handler,
-                                   lookup)
+    if (ngx_http_agntkey_redis_ask(fetcher->redis, &fetcher->command,
+                                   ngx_http_agntkey_fetch_key_handler,
+                                   fetch)
         != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    lookup->waiting = 1;
+    fetch->waiting = 1;
 
-    lookups->handlers.key_asked(lookup->data);
+    fetcher->handlers.key_asked(fetch->data);
 
-    hint = ngx_http_agntkey_lookup_hint(lookups, lookup->id);
+    hint = ngx_http_agntkey_fetch_hint(fetcher, fetch->id);
 
-    if (ngx_memcmp(hint->id, lookup->id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+    if (ngx_memcmp(hint->id, fetch->id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
 
         /* if this one does not get out, it is asked for later */
 
-        (void) ngx_http_agntkey_lookup_workspace(lookup, hint);
+        (void) ngx_http_agntkey_fetch_workspace(fetch, hint);
     }
 
     return NGX_OK;
@@ -231,7 +232,7 @@ ngx_http_agntkey_lookup_send(ngx_http_agntkey_lookup_t *lookup)
 
 
 static ngx_int_t
-ngx_http_agntkey_lookup_workspace(ngx_http_agntkey_lookup_t *lookup,
+ngx_http_agntkey_fetch_workspace(ngx_http_agntkey_fetch_t *fetch,
     ngx_http_agntkey_hint_t *hint)
 {
     ngx_str_t  bytes, name;
@@ -239,113 +240,113 @@ ngx_http_agntkey_lookup_workspace(ngx_http_agntkey_lookup_t *lookup,
     bytes.data = hint->bytes;
     bytes.len = hint->nbytes;
 
-    if (ngx_http_agntkey_redis_ask(lookup->lookups->redis, &bytes,
-                                   ngx_http_agntkey_lookup_workspace_handler,
-                                   lookup)
+    if (ngx_http_agntkey_redis_ask(fetch->fetcher->redis, &bytes,
+                                   ngx_http_agntkey_fetch_workspace_handler,
+                                   fetch)
         != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    ngx_memcpy(lookup->workspace, hint->workspace, hint->nworkspace);
-    lookup->nworkspace = hint->nworkspace;
-    lookup->waiting++;
+    ngx_memcpy(fetch->workspace, hint->workspace, hint->nworkspace);
+    fetch->nworkspace = hint->nworkspace;
+    fetch->waiting++;
 
-    name.data = lookup->workspace;
-    name.len = lookup->nworkspace;
+    name.data = fetch->workspace;
+    name.len = fetch->nworkspace;
 
-    lookup->lookups->handlers.workspace_asked(lookup->data, &name);
+    fetch->fetcher->handlers.workspace_asked(fetch->data, &name);
 
     return NGX_OK;
 }
 
 
 static void
-ngx_http_agntkey_lookup_key_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_fetch_key_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_lookup_t  *lookup = data;
+    ngx_http_agntkey_fetch_t  *fetch = data;
 
-    lookup->waiting--;
+    fetch->waiting--;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
-        ngx_http_agntkey_lookup_lost(lookup, rc);
+        ngx_http_agntkey_fetch_lost(fetch, rc);
 
     } else {
-        ngx_http_agntkey_lookup_fenced(lookup);
+        ngx_http_agntkey_fetch_fenced(fetch);
 
-        lookup->reply = reply;
-        lookup->rc = ngx_http_agntkey_lookup_parse(lookup, reply);
+        fetch->reply = reply;
+        fetch->rc = ngx_http_agntkey_fetch_parse(fetch, reply);
 
-        if (lookup->rc == NGX_ERROR || lookup->rc == NGX_ABORT) {
-            lookup->failed = 1;
+        if (fetch->rc == NGX_ERROR || fetch->rc == NGX_ABORT) {
+            fetch->failed = 1;
         }
 
-        if (lookup->rc != NGX_ERROR) {
-            lookup->lookups->handlers.key_read(lookup->data,
-                                               lookup->rc == NGX_OK
-                                               ? &lookup->key : NULL);
+        if (fetch->rc != NGX_ERROR) {
+            fetch->fetcher->handlers.key_read(fetch->data,
+                                              fetch->rc == NGX_OK
+                                              ? &fetch->key : NULL);
         }
     }
 
-    ngx_http_agntkey_lookup_conclude(lookup);
+    ngx_http_agntkey_fetch_conclude(fetch);
 }
 
 
 static void
-ngx_http_agntkey_lookup_workspace_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_fetch_workspace_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_int_t                   parsed;
-    ngx_str_t                   name;
-    ngx_http_agntkey_lookup_t  *lookup = data;
+    ngx_int_t                  parsed;
+    ngx_str_t                  name;
+    ngx_http_agntkey_fetch_t  *fetch = data;
 
-    lookup->waiting--;
+    fetch->waiting--;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
-        ngx_http_agntkey_lookup_lost(lookup, rc);
-        ngx_http_agntkey_lookup_conclude(lookup);
+        ngx_http_agntkey_fetch_lost(fetch, rc);
+        ngx_http_agntkey_fetch_conclude(fetch);
         return;
     }
 
-    ngx_http_agntkey_lookup_fenced(lookup);
+    ngx_http_agntkey_fetch_fenced(fetch);
 
-    parsed = ngx_http_agntkey_lookup_workspace_parse(lookup, reply);
+    parsed = ngx_http_agntkey_fetch_workspace_parse(fetch, reply);
 
     if (parsed != NGX_OK) {
-        lookup->failed = 1;
+        fetch->failed = 1;
     }
 
     if (parsed != NGX_ERROR) {
-        name.data = lookup->workspace;
-        name.len = lookup->nworkspace;
+        name.data = fetch->workspace;
+        name.len = fetch->nworkspace;
 
-        lookup->lookups->handlers.workspace_read(lookup->data, &name,
-                                                 lookup->workspace_active);
+        fetch->fetcher->handlers.workspace_read(fetch->data, &name,
+                                                fetch->workspace_active);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
-    ngx_http_agntkey_lookup_conclude(lookup);
+    ngx_http_agntkey_fetch_conclude(fetch);
 }
 
 
 /* Sets workspace_active.  Returns NGX_OK, NGX_ERROR or NGX_ABORT as below. */
 
 static ngx_int_t
-ngx_http_agntkey_lookup_workspace_parse(ngx_http_agntkey_lookup_t *lookup,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_fetch_workspace_parse(ngx_http_agntkey_fetch_t *fetch,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_trouble_t  *trouble;
+    ngx_http_agntkey_fetch_fault_t  *fault;
 
-    trouble = &lookup->lookups->workspace;
+    fault = &fetch->fetcher->workspace;
 
-    lookup->workspace_active = 0;
+    fetch->workspace_active = 0;
 
     switch (reply->type) {
 
     case NGX_HTTP_AGNTKEY_RESP_STRING:
-        lookup->workspace_active = reply->str.len == 1
+        fetch->workspace_active = reply->str.len == 1
                                    && reply->str.data[0] == '1';
         break;
 
@@ -353,11 +354,11 @@ ngx_http_agntkey_lookup_workspace_parse(ngx_http_agntkey_lookup_t *lookup,
         break;
 
     default:
-        ngx_http_agntkey_lookup_trouble(lookup->lookups, trouble, reply);
-        return ngx_http_agntkey_lookup_odd(reply);
+        ngx_http_agntkey_fetch_error(fetch->fetcher, fault, reply);
+        return ngx_http_agntkey_fetch_corrupt(reply);
     }
 
-    trouble->failing = 0;
+    fault->failing = 0;
 
     return NGX_OK;
 }
@@ -370,24 +371,24 @@ ngx_http_agntkey_lookup_workspace_parse(ngx_http_agntkey_lookup_t *lookup,
  */
 
 static ngx_int_t
-ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_fetch_parse(ngx_http_agntkey_fetch_t *fetch,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_str_t                     fields[NGX_HTTP_AGNTKEY_FIELDS];
-    ngx_int_t                     rc;
-    ngx_uint_t                    i, bad;
-    ngx_http_agntkey_reply_t    **elts;
-    ngx_http_agntkey_lookups_t   *lookups;
+    ngx_str_t                          fields[NGX_HTTP_AGNTKEY_FIELDS];
+    ngx_int_t                          rc;
+    ngx_uint_t                         i, bad;
+    ngx_http_agntkey_redis_reply_t   **elts;
+    ngx_http_agntkey_fetcher_t        *fetcher;
 
-    lookups = lookup->lookups;
+    fetcher = fetch->fetcher;
 
     if (reply->large) {
 
-        if (!ngx_http_agntkey_lookup_muted(&lookups->record)) {
-            ngx_log_error(NGX_LOG_ERR, lookups->log, 0,
+        if (!ngx_http_agntkey_fetch_muted(&fetcher->record)) {
+            ngx_log_error(NGX_LOG_ERR, fetcher->log, 0,
                           "agntkey: the record of key \"%*s\" in Redis "
                           "is too large",
-                          (size_t) NGX_HTTP_AGNTKEY_ID_LEN, lookup->id);
+                          (size_t) NGX_HTTP_AGNTKEY_ID_LEN, fetch->id);
         }
 
         return NGX_ABORT;
@@ -396,8 +397,8 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
         || reply->nelts != NGX_HTTP_AGNTKEY_FIELDS)
     {
-        ngx_http_agntkey_lookup_trouble(lookups, &lookups->key, reply);
-        return ngx_http_agntkey_lookup_odd(reply);
+        ngx_http_agntkey_fetch_error(fetcher, &fetcher->key, reply);
+        return ngx_http_agntkey_fetch_corrupt(reply);
     }
 
     elts = reply->elts;
@@ -411,29 +412,29 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
             fields[i] = elts[i]->str;
 
         } else {
-            ngx_http_agntkey_lookup_trouble(lookups, &lookups->key, elts[i]);
-            return ngx_http_agntkey_lookup_odd(reply);
+            ngx_http_agntkey_fetch_error(fetcher, &fetcher->key, elts[i]);
+            return ngx_http_agntkey_fetch_corrupt(reply);
         }
     }
 
-    lookups->key.failing = 0;
+    fetcher->key.failing = 0;
 
-    rc = ngx_http_agntkey_record_parse(fields, &lookup->key, &bad);
+    rc = ngx_http_agntkey_record_parse(fields, &fetch->key, &bad);
 
     if (rc == NGX_ERROR) {
         rc = NGX_ABORT;
     }
 
-    if (rc == NGX_ABORT && !ngx_http_agntkey_lookup_muted(&lookups->record)) {
-        ngx_log_error(NGX_LOG_ERR, lookups->log, 0,
+    if (rc == NGX_ABORT && !ngx_http_agntkey_fetch_muted(&fetcher->record)) {
+        ngx_log_error(NGX_LOG_ERR, fetcher->log, 0,
                       "agntkey: the record of key \"%*s\" in Redis "
                       "has a bad field \"%V\"",
-                      (size_t) NGX_HTTP_AGNTKEY_ID_LEN, lookup->id,
+                      (size_t) NGX_HTTP_AGNTKEY_ID_LEN, fetch->id,
                       &ngx_http_agntkey_record_fields[bad]);
     }
 
     if (rc == NGX_OK) {
-        lookups->record.failing = 0;
+        fetcher->record.failing = 0;
     }
 
     return rc;
@@ -447,7 +448,7 @@ ngx_http_agntkey_lookup_parse(ngx_http_agntkey_lookup_t *lookup,
  */
 
 static ngx_int_t
-ngx_http_agntkey_lookup_odd(ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_fetch_corrupt(ngx_http_agntkey_redis_reply_t *reply)
 {
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ERROR || reply->large) {
         return NGX_ABORT;
@@ -460,13 +461,13 @@ ngx_http_agntkey_lookup_odd(ngx_http_agntkey_reply_t *reply)
 
 
 static void
-ngx_http_agntkey_lookup_lost(ngx_http_agntkey_lookup_t *lookup,
+ngx_http_agntkey_fetch_lost(ngx_http_agntkey_fetch_t *fetch,
     ngx_http_agntkey_redis_e rc)
 {
-    lookup->failed = 1;
+    fetch->failed = 1;
 
     if (rc == NGX_HTTP_AGNTKEY_REDIS_LOST) {
-        lookup->lost = 1;
+        fetch->lost = 1;
     }
 }
 
@@ -474,10 +475,10 @@ ngx_http_agntkey_lookup_lost(ngx_http_agntkey_lookup_t *lookup,
 /* What a server says that may not be the primary does not count. */
 
 static void
-ngx_http_agntkey_lookup_fenced(ngx_http_agntkey_lookup_t *lookup)
+ngx_http_agntkey_fetch_fenced(ngx_http_agntkey_fetch_t *fetch)
 {
-    if (!ngx_http_agntkey_fence_open(lookup->lookups->fence)) {
-        lookup->failed = 1;
+    if (!ngx_http_agntkey_fence_open(fetch->fetcher->fence)) {
+        fetch->failed = 1;
     }
 }
 
@@ -485,104 +486,104 @@ ngx_http_agntkey_lookup_fenced(ngx_http_agntkey_lookup_t *lookup)
 /* All that was asked for is here; is it enough? */
 
 static void
-ngx_http_agntkey_lookup_conclude(ngx_http_agntkey_lookup_t *lookup)
+ngx_http_agntkey_fetch_conclude(ngx_http_agntkey_fetch_t *fetch)
 {
     ngx_str_t                   *workspace;
     ngx_http_agntkey_hint_t     *hint;
-    ngx_http_agntkey_lookups_t  *lookups;
+    ngx_http_agntkey_fetcher_t  *fetcher;
 
-    if (lookup->waiting) {
+    if (fetch->waiting) {
         return;
     }
 
-    lookups = lookup->lookups;
+    fetcher = fetch->fetcher;
 
-    if (lookup->lost && !lookup->again
-        && lookups->handlers.wanted(lookup->data))
+    if (fetch->lost && !fetch->again
+        && fetcher->handlers.has_waiters(fetch->data))
     {
         /* reading twice harms nobody, and idle connections do get cut */
 
-        lookup->again = 1;
-        lookup->lost = 0;
-        lookup->failed = 0;
-        lookup->rc = NGX_OK;
-        lookup->nworkspace = 0;
+        fetch->again = 1;
+        fetch->lost = 0;
+        fetch->failed = 0;
+        fetch->rc = NGX_OK;
+        fetch->nworkspace = 0;
 
-        ngx_http_agntkey_resp_free(lookup->reply);
-        lookup->reply = NULL;
+        ngx_http_agntkey_redis_resp_free(fetch->reply);
+        fetch->reply = NULL;
 
-        if (ngx_http_agntkey_lookup_send(lookup) != NGX_OK) {
-            ngx_http_agntkey_lookup_done(lookup, NGX_ERROR);
+        if (ngx_http_agntkey_fetch_send(fetch) != NGX_OK) {
+            ngx_http_agntkey_fetch_done(fetch, NGX_ERROR);
         }
 
         return;
     }
 
-    if (lookup->failed) {
-        ngx_http_agntkey_lookup_done(lookup, lookup->rc == NGX_ABORT
+    if (fetch->failed) {
+        ngx_http_agntkey_fetch_done(fetch, fetch->rc == NGX_ABORT
                                              ? NGX_ABORT : NGX_ERROR);
         return;
     }
 
-    if (lookup->rc == NGX_DECLINED) {
-        ngx_http_agntkey_lookup_done(lookup, NGX_DECLINED);
+    if (fetch->rc == NGX_DECLINED) {
+        ngx_http_agntkey_fetch_done(fetch, NGX_DECLINED);
         return;
     }
 
-    workspace = &lookup->key.workspace;
+    workspace = &fetch->key.workspace;
 
-    if (lookup->nworkspace == workspace->len
-        && ngx_memcmp(lookup->workspace, workspace->data, workspace->len) == 0)
+    if (fetch->nworkspace == workspace->len
+        && ngx_memcmp(fetch->workspace, workspace->data, workspace->len) == 0)
     {
-        ngx_http_agntkey_lookup_done(lookup, NGX_OK);
+        ngx_http_agntkey_fetch_done(fetch, NGX_OK);
         return;
     }
 
-    hint = ngx_http_agntkey_lookup_hint(lookups, lookup->id);
+    hint = ngx_http_agntkey_fetch_hint(fetcher, fetch->id);
 
-    if (!lookups->handlers.wanted(lookup->data)
-        || ngx_http_agntkey_lookup_set_hint(hint, lookup->id, workspace)
+    if (!fetcher->handlers.has_waiters(fetch->data)
+        || ngx_http_agntkey_fetch_set_hint(hint, fetch->id, workspace)
            != NGX_OK
-        || ngx_http_agntkey_lookup_workspace(lookup, hint) != NGX_OK)
+        || ngx_http_agntkey_fetch_workspace(fetch, hint) != NGX_OK)
     {
-        ngx_http_agntkey_lookup_done(lookup, NGX_ERROR);
+        ngx_http_agntkey_fetch_done(fetch, NGX_ERROR);
     }
 }
 
 
 static void
-ngx_http_agntkey_lookup_done(ngx_http_agntkey_lookup_t *lookup, ngx_int_t rc)
+ngx_http_agntkey_fetch_done(ngx_http_agntkey_fetch_t *fetch, ngx_int_t rc)
 {
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
-    reply = lookup->reply;
+    reply = fetch->reply;
 
-    lookup->lookups->handlers.done(lookup->data, rc);
+    fetch->fetcher->handlers.done(fetch->data, rc);
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 /* The place of a key's hint; it may hold that of another key. */
 
 static ngx_http_agntkey_hint_t *
-ngx_http_agntkey_lookup_hint(ngx_http_agntkey_lookups_t *lookups, u_char *id)
+ngx_http_agntkey_fetch_hint(ngx_http_agntkey_fetcher_t *fetcher, u_char *id)
 {
-    return &lookups->hints[ngx_crc32_short(id, NGX_HTTP_AGNTKEY_ID_LEN)
+    return &fetcher->hints[ngx_crc32_short(id, NGX_HTTP_AGNTKEY_ID_LEN)
                            % NGX_HTTP_AGNTKEY_HINTS];
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_lookup_set_hint(ngx_http_agntkey_hint_t *hint, u_char *id,
+ngx_http_agntkey_fetch_set_hint(ngx_http_agntkey_hint_t *hint, u_char *id,
     ngx_str_t *workspace)
 {
     u_char     *p, key[NGX_HTTP_AGNTKEY_WS_KEY_MAX];
     ngx_int_t   rc;
     ngx_str_t   argv[3], bytes;
 
-    p = ngx_cpymem(key, NGX_HTTP_AGNTKEY_LOOKUP_WORKSPACE "{",
-                   sizeof(NGX_HTTP_AGNTKEY_LOOKUP_WORKSPACE "{") - 1);
+    p = ngx_cpymem(key, NGX_HTTP_AGNTKEY_FETCH_WORKSPACE "{",
+                   sizeof(NGX_HTTP_AGNTKEY_FETCH_WORKSPACE "{") - 1);
     p = ngx_cpymem(p, id, NGX_HTTP_AGNTKEY_TAG_LEN);
     *p++ = '}';
     p = ngx_cpymem(p, workspace->data, workspace->len);
@@ -592,7 +593,7 @@ ngx_http_agntkey_lookup_set_hint(ngx_http_agntkey_hint_t *hint, u_char *id,
     argv[1].len = p - key;
     ngx_str_set(&argv[2], "active");
 
-    if (ngx_http_agntkey_resp_format(argv, 3, &bytes) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_format(argv, 3, &bytes) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -610,51 +611,52 @@ ngx_http_agntkey_lookup_set_hint(ngx_http_agntkey_hint_t *hint, u_char *id,
         rc = NGX_OK;
     }
 
-    ngx_http_agntkey_resp_format_free(&bytes);
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
 
     return rc;
 }
 
 
 static void
-ngx_http_agntkey_lookup_trouble(ngx_http_agntkey_lookups_t *lookups,
-    ngx_http_agntkey_trouble_t *trouble, ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_fetch_error(ngx_http_agntkey_fetcher_t *fetcher,
+                             ngx_http_agntkey_fetch_fault_t *fault,
+                             ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char     buf[128];
     ngx_str_t  text;
 
-    if (ngx_http_agntkey_lookup_muted(trouble)) {
+    if (ngx_http_agntkey_fetch_muted(fault)) {
         return;
     }
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_resp_error_text(reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
 
     } else {
         ngx_str_set(&text, "a reply of the wrong shape");
     }
 
-    ngx_log_error(NGX_LOG_ERR, lookups->log, 0,
+    ngx_log_error(NGX_LOG_ERR, fetcher->log, 0,
                   "agntkey: Redis answered %s with: %V",
-                  trouble->name, &text);
+                  fault->name, &text);
 }
 
 
 /* A line when it begins, but never one for each of many requests. */
 
 static ngx_uint_t
-ngx_http_agntkey_lookup_muted(ngx_http_agntkey_trouble_t *trouble)
+ngx_http_agntkey_fetch_muted(ngx_http_agntkey_fetch_fault_t *fault)
 {
-    if (trouble->failing
-        || (trouble->logged
-            && ngx_current_msec - trouble->logged
+    if (fault->failing
+        || (fault->logged
+            && ngx_current_msec - fault->logged
                < NGX_HTTP_AGNTKEY_LOG_PAUSE))
     {
         return 1;
     }
 
-    trouble->failing = 1;
-    trouble->logged = ngx_current_msec;
+    fault->failing = 1;
+    fault->logged = ngx_current_msec;
 
     return 0;
 }

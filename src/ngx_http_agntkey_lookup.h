@@ -9,8 +9,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_LOOKUP_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_LOOKUP_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_FETCH_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_FETCH_H_INCLUDED_
 
 
 #include <ngx_config.h>
@@ -22,15 +22,15 @@
 #include "ngx_http_agntkey_token.h"
 
 
-#define NGX_HTTP_AGNTKEY_LOOKUP_KEY         "agntkey:key:"
-#define NGX_HTTP_AGNTKEY_LOOKUP_WORKSPACE   "agntkey:workspace:"
+#define NGX_HTTP_AGNTKEY_FETCH_KEY          "agntkey:key:"
+#define NGX_HTTP_AGNTKEY_FETCH_WORKSPACE    "agntkey:workspace:"
 
 /* an id, as it stands in the name of a key's record */
-#define NGX_HTTP_AGNTKEY_LOOKUP_SLOT        "{0000}00000000"
+#define NGX_HTTP_AGNTKEY_FETCH_SLOT         "{0000}00000000"
 
 
-typedef struct ngx_http_agntkey_lookups_s  ngx_http_agntkey_lookups_t;
-typedef struct ngx_http_agntkey_lookup_s   ngx_http_agntkey_lookup_t;
+typedef struct ngx_http_agntkey_fetcher_s  ngx_http_agntkey_fetcher_t;
+typedef struct ngx_http_agntkey_fetch_s   ngx_http_agntkey_fetch_t;
 
 
 /* what comes up from a look-up, with its data */
@@ -54,7 +54,7 @@ typedef struct {
                                    ngx_uint_t active);
 
     /* does anybody still want to know?  1 or 0 */
-    ngx_uint_t   (*wanted)(void *data);
+    ngx_uint_t   (*has_waiters)(void *data);
 
     /*
      * The last call, after which the look-up's memory is the owner's again.
@@ -68,7 +68,7 @@ typedef struct {
      */
     void         (*done)(void *data, ngx_int_t rc);
 
-} ngx_http_agntkey_lookup_handlers_t;
+} ngx_http_agntkey_fetch_handlers_t;
 
 
 /*
@@ -76,23 +76,23 @@ typedef struct {
  * it lives until all its commands have been answered.
  */
 
-struct ngx_http_agntkey_lookup_s {
-    u_char                       id[NGX_HTTP_AGNTKEY_ID_LEN];
-    void                        *data;
+struct ngx_http_agntkey_fetch_s {
+    u_char                           id[NGX_HTTP_AGNTKEY_ID_LEN];
+    void                            *data;
 
-    ngx_http_agntkey_record_t    key;
-    unsigned                     workspace_active:1;
+    ngx_http_agntkey_record_t        key;
+    unsigned                         workspace_active:1;
 
     /* its own affairs */
-    unsigned                     lost:1;
-    unsigned                     failed:1;
-    unsigned                     again:1;      /* the second try */
-    ngx_uint_t                   waiting;      /* commands */
-    ngx_http_agntkey_lookups_t  *lookups;
-    ngx_http_agntkey_reply_t    *reply;        /* that key points into */
-    ngx_int_t                    rc;           /* of the key's record */
-    size_t                       nworkspace;   /* 0: not asked for */
-    u_char                       workspace[NGX_HTTP_AGNTKEY_WORKSPACE_MAX];
+    unsigned                         lost:1;
+    unsigned                         failed:1;
+    unsigned                         again:1;      /* the second try */
+    ngx_uint_t                       waiting;      /* commands */
+    ngx_http_agntkey_fetcher_t      *fetcher;
+    ngx_http_agntkey_redis_reply_t  *reply;        /* that key points into */
+    ngx_int_t                        rc;           /* of the key's record */
+    size_t                           nworkspace;   /* 0: not asked for */
+    u_char                           workspace[NGX_HTTP_AGNTKEY_WORKSPACE_MAX];
 };
 
 
@@ -100,12 +100,12 @@ struct ngx_http_agntkey_lookup_s {
  * What the look-ups of one worker have in common.  The client and the fence,
  * which is that of this client, outlive it.  Returns NULL without memory.
  */
-ngx_http_agntkey_lookups_t *ngx_http_agntkey_lookups_create(
+ngx_http_agntkey_fetcher_t *ngx_http_agntkey_fetcher_create(
     ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_fence_t *fence,
-    ngx_http_agntkey_lookup_handlers_t *handlers, ngx_log_t *log);
+    ngx_http_agntkey_fetch_handlers_t *handlers, ngx_log_t *log);
 
 /* Look-ups under way are left to themselves; their client goes, too. */
-void ngx_http_agntkey_lookups_destroy(ngx_http_agntkey_lookups_t *lookups);
+void ngx_http_agntkey_fetcher_destroy(ngx_http_agntkey_fetcher_t *fetcher);
 
 /*
  * Begins.  Takes one trip to Redis when this worker has met the key before,
@@ -115,8 +115,8 @@ void ngx_http_agntkey_lookups_destroy(ngx_http_agntkey_lookups_t *lookups);
  * Returns NGX_OK: the handler "done" will be called, though not from inside
  * here; or NGX_ERROR when Redis cannot be asked.
  */
-ngx_int_t ngx_http_agntkey_lookup_start(ngx_http_agntkey_lookups_t *lookups,
-    ngx_http_agntkey_lookup_t *lookup);
+ngx_int_t ngx_http_agntkey_fetch_start(ngx_http_agntkey_fetcher_t *fetcher,
+    ngx_http_agntkey_fetch_t *fetch);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_LOOKUP_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_FETCH_H_INCLUDED_ */

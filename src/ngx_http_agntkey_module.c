@@ -45,20 +45,20 @@
     (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
 
 
-static char *ngx_http_agntkey_enable(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_agntkey_set_enable(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_agntkey_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_agntkey_set_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_agntkey_set_scope(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_agntkey_admin_workspace(ngx_conf_t *cf,
+static char *ngx_http_agntkey_set_admin_workspace(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 
-static char *ngx_http_agntkey_cache(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_agntkey_set_cache(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_agntkey_last_used(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_agntkey_set_last_used(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 static char *ngx_http_agntkey_check_realm(ngx_conf_t *cf, void *post,
@@ -87,8 +87,8 @@ static char *ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent,
 static ngx_int_t ngx_http_agntkey_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_agntkey_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_agntkey_init_process(ngx_cycle_t *cycle);
-static ngx_int_t ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf,
-    ngx_log_t *log);
+static ngx_int_t ngx_http_agntkey_init_worker(
+    ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log);
 static void ngx_http_agntkey_exit_process(ngx_cycle_t *cycle);
 
 
@@ -98,7 +98,7 @@ static ngx_conf_post_t  ngx_http_agntkey_realm_post =
 static ngx_conf_post_t  ngx_http_agntkey_prefix_post =
     { ngx_http_agntkey_check_prefix };
 
-static ngx_conf_post_t  ngx_http_agntkey_url_post =
+static ngx_conf_post_t  ngx_http_agntkey_redis_url_post =
     { ngx_http_agntkey_check_url };
 
 static ngx_conf_post_t  ngx_http_agntkey_timeout_post =
@@ -132,7 +132,7 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
     { ngx_string("agntkey"),
       NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_FLAG,
-      ngx_http_agntkey_enable,
+      ngx_http_agntkey_set_enable,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_agntkey_loc_conf_t, enable),
       NULL },
@@ -153,14 +153,14 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
     { ngx_string("agntkey_workspace"),
       NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_1MORE,
-      ngx_http_agntkey_workspace,
+      ngx_http_agntkey_set_workspace,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
     { ngx_string("agntkey_scope"),
       NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_1MORE,
-      ngx_http_agntkey_scope,
+      ngx_http_agntkey_set_scope,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -181,21 +181,21 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
     { ngx_string("agntkey_admin"),
       NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
-      ngx_http_agntkey_admin_slot,
+      ngx_http_agntkey_admin_api_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_agntkey_loc_conf_t, admin),
       NULL },
 
     { ngx_string("agntkey_admin_token_file"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_http_agntkey_admin_token_file,
+      ngx_http_agntkey_admin_auth_token_file,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
     { ngx_string("agntkey_admin_workspace"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_http_agntkey_admin_workspace,
+      ngx_http_agntkey_set_admin_workspace,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_agntkey_loc_conf_t, admin_workspace),
       NULL },
@@ -216,14 +216,14 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
     { ngx_string("agntkey_cache"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE123,
-      ngx_http_agntkey_cache,
+      ngx_http_agntkey_set_cache,
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_agntkey_main_conf_t, cache),
       NULL },
 
     { ngx_string("agntkey_last_used"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
-      ngx_http_agntkey_last_used,
+      ngx_http_agntkey_set_last_used,
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_agntkey_main_conf_t, last_used),
       NULL },
@@ -233,7 +233,7 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_agntkey_main_conf_t, redis.url),
-      &ngx_http_agntkey_url_post },
+      &ngx_http_agntkey_redis_url_post },
 
     { ngx_string("agntkey_redis_password_file"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -324,7 +324,7 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
 
 static ngx_http_module_t  ngx_http_agntkey_module_ctx = {
-    ngx_http_agntkey_vars_add,             /* preconfiguration */
+    ngx_http_agntkey_variables_add,             /* preconfiguration */
     ngx_http_agntkey_init,                 /* postconfiguration */
 
     ngx_http_agntkey_create_main_conf,     /* create main configuration */
@@ -355,7 +355,7 @@ ngx_module_t  ngx_http_agntkey_module = {
 
 
 static char *
-ngx_http_agntkey_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_agntkey_set_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char                          *rv;
     ngx_http_agntkey_loc_conf_t   *alcf = conf;
@@ -374,7 +374,7 @@ ngx_http_agntkey_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_agntkey_workspace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_agntkey_set_workspace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_str_t                         *value;
     ngx_uint_t                         i;
@@ -436,7 +436,7 @@ ngx_http_agntkey_workspace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_agntkey_set_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_str_t                    *value, *scope;
     ngx_uint_t                    i;
@@ -489,7 +489,7 @@ ngx_http_agntkey_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_agntkey_admin_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
+ngx_http_agntkey_set_admin_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
     ngx_str_t  *value;
@@ -523,13 +523,13 @@ ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_agntkey_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_agntkey_set_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_int_t                       n;
-    ngx_str_t                      *value, s;
-    ngx_uint_t                      i, off;
-    ngx_http_agntkey_main_conf_t   *amcf = conf;
-    ngx_http_agntkey_store_conf_t  *cache;
+    ngx_int_t                        n;
+    ngx_str_t                       *value, s;
+    ngx_uint_t                       i, off;
+    ngx_http_agntkey_main_conf_t    *amcf = conf;
+    ngx_http_agntkey_lookup_conf_t  *cache;
 
     cache = &amcf->cache;
 
@@ -614,7 +614,7 @@ invalid:
 
 
 static char *
-ngx_http_agntkey_last_used(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_agntkey_set_last_used(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char                          *rv;
     ngx_str_t                     *value;
@@ -706,17 +706,17 @@ ngx_http_agntkey_check_prefix(ngx_conf_t *cf, void *post, void *data)
 static char *
 ngx_http_agntkey_check_url(ngx_conf_t *cf, void *post, void *data)
 {
-    char                    *err;
-    u_char                  *buf;
-    ngx_str_t               *url = data;
-    ngx_http_agntkey_url_t   u;
+    char                          *err;
+    u_char                        *buf;
+    ngx_str_t                     *url = data;
+    ngx_http_agntkey_redis_url_t   u;
 
     buf = ngx_pnalloc(cf->temp_pool, url->len + 1);
     if (buf == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    err = ngx_http_agntkey_url_parse(url, buf, &u);
+    err = ngx_http_agntkey_redis_url_parse(url, buf, &u);
 
     ngx_explicit_memzero(buf, url->len);
 
@@ -902,13 +902,13 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     written = conf->enable;
 
-    if (ngx_http_agntkey_admin_merge(cf, prev, conf) != NGX_OK) {
+    if (ngx_http_agntkey_admin_api_merge(cf, prev, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
 
-    conf->check = ngx_http_agntkey_admin_check(cf, prev, conf, written);
+    conf->check = ngx_http_agntkey_admin_api_check(cf, prev, conf, written);
 
     ngx_conf_merge_value(conf->dry_run, prev->dry_run, 0);
     ngx_conf_merge_msec_value(conf->stale, prev->stale, 0);
@@ -920,7 +920,7 @@ ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
 
     if (conf->check
-        && ngx_http_agntkey_reply_prepare(cf, conf) != NGX_OK)
+        && ngx_http_agntkey_refusal_prepare(cf, conf) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -944,7 +944,7 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
         return NGX_OK;
     }
 
-    if (ngx_http_agntkey_admin_alone(cf, amcf) != NGX_OK) {
+    if (ngx_http_agntkey_admin_api_alone(cf, amcf) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -964,7 +964,8 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
         resolver = NULL;
     }
 
-    if (ngx_http_agntkey_server_init(cf, &amcf->redis, resolver) != NGX_OK) {
+    if (ngx_http_agntkey_redis_conf_init(cf, &amcf->redis,
+                                         resolver) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -1013,7 +1014,7 @@ ngx_http_agntkey_init_module(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    amcf->store = old->store;
+    amcf->lookup = old->lookup;
     amcf->usage = old->usage;
     amcf->acks = old->acks;
     amcf->admin = old->admin;
@@ -1045,26 +1046,26 @@ ngx_http_agntkey_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    return ngx_http_agntkey_start(amcf, cycle->log);
+    return ngx_http_agntkey_init_worker(amcf, cycle->log);
 }
 
 
 /* What a worker has of its own. */
 
 static ngx_int_t
-ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
+ngx_http_agntkey_init_worker(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
 {
     ngx_http_agntkey_redis_t  *commands;
-    ngx_http_agntkey_watch_t  *watch;
+    ngx_http_agntkey_lease_t  *lease;
 
-    amcf->store = ngx_http_agntkey_store_create(&amcf->redis, &amcf->cache,
-                                                amcf->administered, log);
-    if (amcf->store == NULL) {
+    amcf->lookup = ngx_http_agntkey_lookup_create(&amcf->redis, &amcf->cache,
+                                                  amcf->administered, log);
+    if (amcf->lookup == NULL) {
         return NGX_ERROR;
     }
 
-    commands = ngx_http_agntkey_store_redis(amcf->store);
-    watch = ngx_http_agntkey_store_watch(amcf->store);
+    commands = ngx_http_agntkey_lookup_redis(amcf->lookup);
+    lease = ngx_http_agntkey_lookup_lease(amcf->lookup);
 
     if (amcf->last_used) {
         amcf->usage = ngx_http_agntkey_usage_create(commands, amcf->last_used,
@@ -1074,8 +1075,8 @@ ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
         }
     }
 
-    if (watch) {
-        amcf->acks = ngx_http_agntkey_acks_create(watch, commands, log);
+    if (lease) {
+        amcf->acks = ngx_http_agntkey_barrier_ack_create(lease, commands, log);
         if (amcf->acks == NULL) {
             return NGX_ERROR;
         }
@@ -1092,7 +1093,7 @@ ngx_http_agntkey_start(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
         return NGX_ERROR;
     }
 
-    amcf->barriers = ngx_http_agntkey_barriers_create(watch, amcf->acks,
+    amcf->barriers = ngx_http_agntkey_barriers_create(lease, amcf->acks,
                                                       amcf->admin,
                                                       amcf->redis.timeout,
                                                       log);
@@ -1119,7 +1120,7 @@ ngx_http_agntkey_exit_process(ngx_cycle_t *cycle)
     }
 
     if (amcf && amcf->acks) {
-        ngx_http_agntkey_acks_destroy(amcf->acks);
+        ngx_http_agntkey_barrier_ack_destroy(amcf->acks);
         amcf->acks = NULL;
     }
 
@@ -1128,9 +1129,9 @@ ngx_http_agntkey_exit_process(ngx_cycle_t *cycle)
         amcf->usage = NULL;
     }
 
-    if (amcf && amcf->store) {
-        ngx_http_agntkey_store_destroy(amcf->store);
-        amcf->store = NULL;
+    if (amcf && amcf->lookup) {
+        ngx_http_agntkey_lookup_destroy(amcf->lookup);
+        amcf->lookup = NULL;
     }
 
     ngx_http_agntkey_token_done();

@@ -7,27 +7,33 @@
 #include "ngx_http_agntkey_peer.h"
 
 
-static ngx_int_t ngx_http_agntkey_peer_bad_ssl(ngx_conf_t *cf,
+static ngx_int_t ngx_http_agntkey_redis_peer_bad_ssl(ngx_conf_t *cf,
     const char *what, ngx_str_t *value);
-static ngx_uint_t ngx_http_agntkey_peer_is_ip(ngx_str_t *name);
-static void ngx_http_agntkey_peer_resolve(ngx_http_agntkey_peer_t *peer);
-static void ngx_http_agntkey_peer_resolved(ngx_resolver_ctx_t *ctx);
-static void ngx_http_agntkey_peer_open(ngx_http_agntkey_peer_t *peer,
-    struct sockaddr *sockaddr, socklen_t socklen, ngx_str_t *name);
-static void ngx_http_agntkey_peer_event(ngx_event_t *ev);
-static void ngx_http_agntkey_peer_connected(ngx_http_agntkey_peer_t *peer);
-static void ngx_http_agntkey_peer_handshake(ngx_http_agntkey_peer_t *peer);
-static ngx_int_t ngx_http_agntkey_peer_expect_name(
-    ngx_http_agntkey_peer_t *peer, SSL *ssl);
-static void ngx_http_agntkey_peer_handshaked(ngx_connection_t *c);
-static void ngx_http_agntkey_peer_done(ngx_http_agntkey_peer_t *peer);
-static void ngx_http_agntkey_peer_failed(ngx_http_agntkey_peer_t *peer,
-    const char *cause, ngx_err_t err);
+static ngx_uint_t ngx_http_agntkey_redis_peer_is_ip(ngx_str_t *name);
+static void ngx_http_agntkey_redis_peer_resolve(
+    ngx_http_agntkey_redis_peer_t *peer);
+static void ngx_http_agntkey_redis_peer_resolved(ngx_resolver_ctx_t *ctx);
+static void ngx_http_agntkey_redis_peer_open(
+    ngx_http_agntkey_redis_peer_t *peer, struct sockaddr *sockaddr,
+    socklen_t socklen, ngx_str_t *name);
+static void ngx_http_agntkey_redis_peer_event(ngx_event_t *ev);
+static void ngx_http_agntkey_redis_peer_connected(
+    ngx_http_agntkey_redis_peer_t *peer);
+static void ngx_http_agntkey_redis_peer_handshake(
+    ngx_http_agntkey_redis_peer_t *peer);
+static ngx_int_t ngx_http_agntkey_redis_peer_expect_name(
+    ngx_http_agntkey_redis_peer_t *peer, SSL *ssl);
+static void ngx_http_agntkey_redis_peer_handshaked(ngx_connection_t *c);
+static void ngx_http_agntkey_redis_peer_done(
+    ngx_http_agntkey_redis_peer_t *peer);
+static void ngx_http_agntkey_redis_peer_failed(
+    ngx_http_agntkey_redis_peer_t *peer, const char *cause, ngx_err_t err);
 
 
 ngx_int_t
-ngx_http_agntkey_peer_init(ngx_conf_t *cf, ngx_http_agntkey_peer_conf_t *conf,
-    ngx_http_agntkey_url_t *url)
+ngx_http_agntkey_redis_peer_init(ngx_conf_t *cf,
+                                 ngx_http_agntkey_redis_peer_conf_t *conf,
+                                 ngx_http_agntkey_redis_url_t *url)
 {
     ngx_url_t  u;
 
@@ -76,8 +82,9 @@ ngx_http_agntkey_peer_init(ngx_conf_t *cf, ngx_http_agntkey_peer_conf_t *conf,
 
 
 ngx_int_t
-ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
-    ngx_http_agntkey_peer_conf_t *conf, ngx_http_agntkey_peer_ssl_t *ssl)
+ngx_http_agntkey_redis_peer_init_ssl(ngx_conf_t *cf,
+                                     ngx_http_agntkey_redis_peer_conf_t *conf,
+                                     ngx_http_agntkey_redis_peer_ssl_t *ssl)
 {
     ngx_str_t           *name;
     ngx_pool_cleanup_t  *cln;
@@ -105,7 +112,8 @@ ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
     /* OpenSSL says what is wrong, and we say where */
 
     if (ngx_ssl_ciphers(cf, conf->ssl, &ssl->ciphers, 0) != NGX_OK) {
-        return ngx_http_agntkey_peer_bad_ssl(cf, "ciphers", &ssl->ciphers);
+        return ngx_http_agntkey_redis_peer_bad_ssl(cf, "ciphers",
+                                                   &ssl->ciphers);
     }
 
     if (ssl->certificate.len
@@ -113,20 +121,20 @@ ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
                                &ssl->certificate_key, NULL)
            != NGX_OK)
     {
-        return ngx_http_agntkey_peer_bad_ssl(cf, "certificate",
-                                             &ssl->certificate);
+        return ngx_http_agntkey_redis_peer_bad_ssl(cf, "certificate",
+                                                   &ssl->certificate);
     }
 
     if (ngx_ssl_trusted_certificate(cf, conf->ssl, &ssl->trusted_certificate,
                                     ssl->verify_depth)
         != NGX_OK)
     {
-        return ngx_http_agntkey_peer_bad_ssl(cf, "trusted_certificate",
-                                             &ssl->trusted_certificate);
+        return ngx_http_agntkey_redis_peer_bad_ssl(cf, "trusted_certificate",
+                                                   &ssl->trusted_certificate);
     }
 
     if (ngx_ssl_crl(cf, conf->ssl, &ssl->crl) != NGX_OK) {
-        return ngx_http_agntkey_peer_bad_ssl(cf, "crl", &ssl->crl);
+        return ngx_http_agntkey_redis_peer_bad_ssl(cf, "crl", &ssl->crl);
     }
 
     if (ssl->trusted_certificate.len == 0
@@ -149,14 +157,14 @@ ngx_http_agntkey_peer_init_ssl(ngx_conf_t *cf,
 
     (void) ngx_cpystrn(conf->ssl_name.data, name->data, name->len + 1);
 
-    conf->ssl_ip = ngx_http_agntkey_peer_is_ip(name);
+    conf->ssl_ip = ngx_http_agntkey_redis_peer_is_ip(name);
 
     return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_peer_bad_ssl(ngx_conf_t *cf, const char *what,
+ngx_http_agntkey_redis_peer_bad_ssl(ngx_conf_t *cf, const char *what,
     ngx_str_t *value)
 {
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -168,7 +176,7 @@ ngx_http_agntkey_peer_bad_ssl(ngx_conf_t *cf, const char *what,
 
 
 static ngx_uint_t
-ngx_http_agntkey_peer_is_ip(ngx_str_t *name)
+ngx_http_agntkey_redis_peer_is_ip(ngx_str_t *name)
 {
 #if (NGX_HAVE_INET6)
     u_char  addr[16];
@@ -183,7 +191,7 @@ ngx_http_agntkey_peer_is_ip(ngx_str_t *name)
 
 
 void
-ngx_http_agntkey_peer_connect(ngx_http_agntkey_peer_t *peer)
+ngx_http_agntkey_redis_peer_connect(ngx_http_agntkey_redis_peer_t *peer)
 {
     ngx_addr_t  *addr;
 
@@ -191,7 +199,7 @@ ngx_http_agntkey_peer_connect(ngx_http_agntkey_peer_t *peer)
     peer->err = 0;
 
     if (peer->conf->resolver) {
-        ngx_http_agntkey_peer_resolve(peer);
+        ngx_http_agntkey_redis_peer_resolve(peer);
         return;
     }
 
@@ -199,13 +207,13 @@ ngx_http_agntkey_peer_connect(ngx_http_agntkey_peer_t *peer)
 
     addr = &peer->conf->addrs[peer->tries++ % peer->conf->naddrs];
 
-    ngx_http_agntkey_peer_open(peer, addr->sockaddr, addr->socklen,
-                               &peer->conf->name);
+    ngx_http_agntkey_redis_peer_open(peer, addr->sockaddr, addr->socklen,
+                                     &peer->conf->name);
 }
 
 
 void
-ngx_http_agntkey_peer_close(ngx_http_agntkey_peer_t *peer)
+ngx_http_agntkey_redis_peer_close(ngx_http_agntkey_redis_peer_t *peer)
 {
     ngx_pool_t        *pool;
     ngx_connection_t  *c;
@@ -240,7 +248,7 @@ ngx_http_agntkey_peer_close(ngx_http_agntkey_peer_t *peer)
 
 
 static void
-ngx_http_agntkey_peer_resolve(ngx_http_agntkey_peer_t *peer)
+ngx_http_agntkey_redis_peer_resolve(ngx_http_agntkey_redis_peer_t *peer)
 {
     ngx_resolver_ctx_t  *ctx;
 
@@ -249,12 +257,13 @@ ngx_http_agntkey_peer_resolve(ngx_http_agntkey_peer_t *peer)
     ctx = ngx_resolve_start(peer->conf->resolver, NULL);
 
     if (ctx == NULL || ctx == NGX_NO_RESOLVER) {
-        ngx_http_agntkey_peer_failed(peer, "the resolver cannot be used", 0);
+        ngx_http_agntkey_redis_peer_failed(peer, "the resolver cannot be used",
+                                           0);
         return;
     }
 
     ctx->name = peer->conf->host;
-    ctx->handler = ngx_http_agntkey_peer_resolved;
+    ctx->handler = ngx_http_agntkey_redis_peer_resolved;
     ctx->data = peer;
     ctx->cancelable = 1;
 
@@ -266,18 +275,19 @@ ngx_http_agntkey_peer_resolve(ngx_http_agntkey_peer_t *peer)
 
     if (ngx_resolve_name(ctx) != NGX_OK) {
         peer->resolving = NULL;
-        ngx_http_agntkey_peer_failed(peer, "the resolver cannot be used", 0);
+        ngx_http_agntkey_redis_peer_failed(peer, "the resolver cannot be used",
+                                           0);
     }
 }
 
 
 static void
-ngx_http_agntkey_peer_resolved(ngx_resolver_ctx_t *ctx)
+ngx_http_agntkey_redis_peer_resolved(ngx_resolver_ctx_t *ctx)
 {
-    socklen_t                 socklen;
-    ngx_sockaddr_t            sa;
-    ngx_resolver_addr_t      *addr;
-    ngx_http_agntkey_peer_t  *peer;
+    socklen_t                       socklen;
+    ngx_sockaddr_t                  sa;
+    ngx_resolver_addr_t            *addr;
+    ngx_http_agntkey_redis_peer_t  *peer;
 
     peer = ctx->data;
 
@@ -285,7 +295,8 @@ ngx_http_agntkey_peer_resolved(ngx_resolver_ctx_t *ctx)
         ngx_resolve_name_done(ctx);
         peer->resolving = NULL;
 
-        ngx_http_agntkey_peer_failed(peer, "host could not be resolved", 0);
+        ngx_http_agntkey_redis_peer_failed(peer, "host could not be resolved",
+                                           0);
         return;
     }
 
@@ -298,13 +309,13 @@ ngx_http_agntkey_peer_resolved(ngx_resolver_ctx_t *ctx)
     ngx_resolve_name_done(ctx);
     peer->resolving = NULL;
 
-    ngx_http_agntkey_peer_open(peer, &sa.sockaddr, socklen,
-                               &peer->conf->name);
+    ngx_http_agntkey_redis_peer_open(peer, &sa.sockaddr, socklen,
+                                     &peer->conf->name);
 }
 
 
 static void
-ngx_http_agntkey_peer_open(ngx_http_agntkey_peer_t *peer,
+ngx_http_agntkey_redis_peer_open(ngx_http_agntkey_redis_peer_t *peer,
     struct sockaddr *sockaddr, socklen_t socklen, ngx_str_t *name)
 {
     ngx_err_t               err;
@@ -317,7 +328,7 @@ ngx_http_agntkey_peer_open(ngx_http_agntkey_peer_t *peer,
 
     pool = ngx_create_pool(1024, peer->log);
     if (pool == NULL) {
-        ngx_http_agntkey_peer_failed(peer, "no memory", 0);
+        ngx_http_agntkey_redis_peer_failed(peer, "no memory", 0);
         return;
     }
 
@@ -344,10 +355,11 @@ ngx_http_agntkey_peer_open(ngx_http_agntkey_peer_t *peer,
         ngx_destroy_pool(pool);
 
         if (rc == NGX_DECLINED) {
-            ngx_http_agntkey_peer_failed(peer, "connect failed", err);
+            ngx_http_agntkey_redis_peer_failed(peer, "connect failed", err);
 
         } else {
-            ngx_http_agntkey_peer_failed(peer, "no connection is free", 0);
+            ngx_http_agntkey_redis_peer_failed(peer, "no connection is free",
+                                               0);
         }
 
         return;
@@ -362,30 +374,30 @@ ngx_http_agntkey_peer_open(ngx_http_agntkey_peer_t *peer,
     c->write->log = c->log;
     c->sendfile = 0;
 
-    c->read->handler = ngx_http_agntkey_peer_event;
-    c->write->handler = ngx_http_agntkey_peer_event;
+    c->read->handler = ngx_http_agntkey_redis_peer_event;
+    c->write->handler = ngx_http_agntkey_redis_peer_event;
 
     peer->connection = c;
 
     if (rc == NGX_OK) {
-        ngx_http_agntkey_peer_connected(peer);
+        ngx_http_agntkey_redis_peer_connected(peer);
     }
 }
 
 
 static void
-ngx_http_agntkey_peer_event(ngx_event_t *ev)
+ngx_http_agntkey_redis_peer_event(ngx_event_t *ev)
 {
-    int                       err;
-    socklen_t                 len;
-    ngx_connection_t         *c;
-    ngx_http_agntkey_peer_t  *peer;
+    int                             err;
+    socklen_t                       len;
+    ngx_connection_t               *c;
+    ngx_http_agntkey_redis_peer_t  *peer;
 
     c = ev->data;
     peer = c->data;
 
     if (c->close) {
-        ngx_http_agntkey_peer_failed(peer, "shutting down", 0);
+        ngx_http_agntkey_redis_peer_failed(peer, "shutting down", 0);
         return;
     }
 
@@ -397,7 +409,7 @@ ngx_http_agntkey_peer_event(ngx_event_t *ev)
     }
 
     if (err) {
-        ngx_http_agntkey_peer_failed(peer, "connect failed", err);
+        ngx_http_agntkey_redis_peer_failed(peer, "connect failed", err);
         return;
     }
 
@@ -405,12 +417,12 @@ ngx_http_agntkey_peer_event(ngx_event_t *ev)
         return;
     }
 
-    ngx_http_agntkey_peer_connected(peer);
+    ngx_http_agntkey_redis_peer_connected(peer);
 }
 
 
 static void
-ngx_http_agntkey_peer_connected(ngx_http_agntkey_peer_t *peer)
+ngx_http_agntkey_redis_peer_connected(ngx_http_agntkey_redis_peer_t *peer)
 {
     ngx_connection_t  *c;
 
@@ -421,21 +433,22 @@ ngx_http_agntkey_peer_connected(ngx_http_agntkey_peer_t *peer)
     if (c->tcp_nodelay != NGX_TCP_NODELAY_DISABLED
         && ngx_tcp_nodelay(c) != NGX_OK)
     {
-        ngx_http_agntkey_peer_failed(peer, "setting TCP_NODELAY failed", 0);
+        ngx_http_agntkey_redis_peer_failed(peer, "setting TCP_NODELAY failed",
+                                           0);
         return;
     }
 
     if (peer->conf->ssl) {
-        ngx_http_agntkey_peer_handshake(peer);
+        ngx_http_agntkey_redis_peer_handshake(peer);
         return;
     }
 
-    ngx_http_agntkey_peer_done(peer);
+    ngx_http_agntkey_redis_peer_done(peer);
 }
 
 
 static void
-ngx_http_agntkey_peer_handshake(ngx_http_agntkey_peer_t *peer)
+ngx_http_agntkey_redis_peer_handshake(ngx_http_agntkey_redis_peer_t *peer)
 {
     SSL               *ssl;
     ngx_int_t          rc;
@@ -447,7 +460,7 @@ ngx_http_agntkey_peer_handshake(ngx_http_agntkey_peer_t *peer)
     if (ngx_ssl_create_connection(peer->conf->ssl, c, NGX_SSL_CLIENT)
         != NGX_OK)
     {
-        ngx_http_agntkey_peer_failed(peer, "no memory for TLS", 0);
+        ngx_http_agntkey_redis_peer_failed(peer, "no memory for TLS", 0);
         return;
     }
 
@@ -458,19 +471,20 @@ ngx_http_agntkey_peer_handshake(ngx_http_agntkey_peer_t *peer)
     SSL_set_mode(ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
                       |SSL_MODE_ENABLE_PARTIAL_WRITE);
 
-    if (ngx_http_agntkey_peer_expect_name(peer, ssl) != NGX_OK) {
-        ngx_http_agntkey_peer_failed(peer, "the TLS name cannot be set", 0);
+    if (ngx_http_agntkey_redis_peer_expect_name(peer, ssl) != NGX_OK) {
+        ngx_http_agntkey_redis_peer_failed(peer, "the TLS name cannot be set",
+                                           0);
         return;
     }
 
     rc = ngx_ssl_handshake(c);
 
     if (rc == NGX_AGAIN) {
-        c->ssl->handler = ngx_http_agntkey_peer_handshaked;
+        c->ssl->handler = ngx_http_agntkey_redis_peer_handshaked;
         return;
     }
 
-    ngx_http_agntkey_peer_handshaked(c);
+    ngx_http_agntkey_redis_peer_handshaked(c);
 }
 
 
@@ -481,7 +495,8 @@ ngx_http_agntkey_peer_handshake(ngx_http_agntkey_peer_t *peer)
  */
 
 static ngx_int_t
-ngx_http_agntkey_peer_expect_name(ngx_http_agntkey_peer_t *peer, SSL *ssl)
+ngx_http_agntkey_redis_peer_expect_name(ngx_http_agntkey_redis_peer_t *peer,
+                                        SSL *ssl)
 {
     char               *name;
     X509_VERIFY_PARAM  *param;
@@ -505,18 +520,18 @@ ngx_http_agntkey_peer_expect_name(ngx_http_agntkey_peer_t *peer, SSL *ssl)
 
 
 static void
-ngx_http_agntkey_peer_handshaked(ngx_connection_t *c)
+ngx_http_agntkey_redis_peer_handshaked(ngx_connection_t *c)
 {
-    long                      rc;
-    X509                     *cert;
-    ngx_http_agntkey_peer_t  *peer;
+    long                            rc;
+    X509                           *cert;
+    ngx_http_agntkey_redis_peer_t  *peer;
 
     peer = c->data;
 
     if (!c->ssl->handshaked) {
-        ngx_http_agntkey_peer_failed(peer, c->close ? "shutting down"
+        ngx_http_agntkey_redis_peer_failed(peer, c->close ? "shutting down"
                                                     : "TLS handshake failed",
-                                     0);
+                                           0);
         return;
     }
 
@@ -525,8 +540,9 @@ ngx_http_agntkey_peer_handshaked(ngx_connection_t *c)
         rc = SSL_get_verify_result(c->ssl->connection);
 
         if (rc != X509_V_OK) {
-            ngx_http_agntkey_peer_failed(peer,
-                                         X509_verify_cert_error_string(rc), 0);
+            ngx_http_agntkey_redis_peer_failed(peer,
+                                              X509_verify_cert_error_string(rc),
+                                              0);
             return;
         }
 
@@ -535,19 +551,19 @@ ngx_http_agntkey_peer_handshaked(ngx_connection_t *c)
         cert = SSL_get_peer_certificate(c->ssl->connection);
 
         if (cert == NULL) {
-            ngx_http_agntkey_peer_failed(peer, "no certificate", 0);
+            ngx_http_agntkey_redis_peer_failed(peer, "no certificate", 0);
             return;
         }
 
         X509_free(cert);
     }
 
-    ngx_http_agntkey_peer_done(peer);
+    ngx_http_agntkey_redis_peer_done(peer);
 }
 
 
 static void
-ngx_http_agntkey_peer_done(ngx_http_agntkey_peer_t *peer)
+ngx_http_agntkey_redis_peer_done(ngx_http_agntkey_redis_peer_t *peer)
 {
     peer->action = "talking";
     peer->handler(peer, NGX_OK);
@@ -555,10 +571,10 @@ ngx_http_agntkey_peer_done(ngx_http_agntkey_peer_t *peer)
 
 
 static void
-ngx_http_agntkey_peer_failed(ngx_http_agntkey_peer_t *peer, const char *cause,
-    ngx_err_t err)
+ngx_http_agntkey_redis_peer_failed(ngx_http_agntkey_redis_peer_t *peer,
+                                   const char *cause, ngx_err_t err)
 {
-    ngx_http_agntkey_peer_close(peer);
+    ngx_http_agntkey_redis_peer_close(peer);
 
     peer->cause = cause;
     peer->err = err;

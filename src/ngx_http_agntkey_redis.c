@@ -37,9 +37,9 @@ typedef struct {
 
 
 typedef struct {
-    ngx_http_agntkey_redis_ending_pt    handler;
-    void                               *data;
-} ngx_http_agntkey_redis_last_t;
+    ngx_http_agntkey_redis_exit_pt    handler;
+    void                             *data;
+} ngx_http_agntkey_redis_exit_t;
 
 
 /*
@@ -48,15 +48,15 @@ typedef struct {
  */
 
 struct ngx_http_agntkey_redis_s {
-    ngx_http_agntkey_server_t        *conf;
+    ngx_http_agntkey_redis_conf_t    *conf;
     ngx_connection_t                 *connection;
-    ngx_http_agntkey_resp_t          *resp;
+    ngx_http_agntkey_redis_resp_t    *resp;
 
     /* event ident must be after 3 pointers as in ngx_connection_t */
     ngx_int_t                         ident;
 
     ngx_http_agntkey_redis_state_e    state;
-    ngx_http_agntkey_peer_t           peer;
+    ngx_http_agntkey_redis_peer_t     peer;
 
     ngx_log_t                        *log;
     ngx_log_t                         peer_log;
@@ -82,8 +82,8 @@ struct ngx_http_agntkey_redis_s {
     ngx_event_t                       pace;
     ngx_event_t                       post;
 
-    ngx_http_agntkey_redis_last_t     endings[NGX_HTTP_AGNTKEY_REDIS_ENDINGS];
-    ngx_uint_t                        nendings;
+    ngx_http_agntkey_redis_exit_t     exits[NGX_HTTP_AGNTKEY_REDIS_EXITS];
+    ngx_uint_t                        nexits;
 
     ngx_http_agntkey_redis_change_pt  change;
     void                             *change_data;
@@ -95,7 +95,7 @@ struct ngx_http_agntkey_redis_s {
     ngx_uint_t                        failures;
     ngx_msec_t                        away_since;
     uint64_t                          causes;    /* already named, hashed */
-    unsigned                          away:1;
+    unsigned                          unavailable:1;
 };
 
 
@@ -106,23 +106,23 @@ static void ngx_http_agntkey_redis_post_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_redis_timer_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_redis_pace_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_redis_attempt(ngx_http_agntkey_redis_t *redis);
-static void ngx_http_agntkey_redis_connected(ngx_http_agntkey_peer_t *peer,
-    ngx_int_t rc);
+static void ngx_http_agntkey_redis_connected(
+    ngx_http_agntkey_redis_peer_t *peer, ngx_int_t rc);
 static void ngx_http_agntkey_redis_write_handler(ngx_event_t *wev);
 static void ngx_http_agntkey_redis_flush(ngx_http_agntkey_redis_t *redis);
 static ssize_t ngx_http_agntkey_redis_write(ngx_http_agntkey_redis_t *redis,
     u_char *p, size_t len);
 static void ngx_http_agntkey_redis_read_handler(ngx_event_t *rev);
-static ngx_uint_t ngx_http_agntkey_redis_last_words(
+static ngx_uint_t ngx_http_agntkey_redis_exit_handlers(
     ngx_http_agntkey_redis_t *redis);
 static ngx_int_t ngx_http_agntkey_redis_replies(
     ngx_http_agntkey_redis_t *redis);
 static ngx_int_t ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_reply_t *reply);
-static ngx_int_t ngx_http_agntkey_redis_answer(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_reply_t *reply);
-static ngx_int_t ngx_http_agntkey_redis_take(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_redis_dispatch(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_redis_deliver(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_redis_ready(ngx_http_agntkey_redis_t *redis);
 static void ngx_http_agntkey_redis_down(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_e rc, const char *cause, ngx_err_t err);
@@ -137,7 +137,7 @@ static u_char *ngx_http_agntkey_redis_log_error(ngx_log_t *log, u_char *buf,
 
 
 ngx_http_agntkey_redis_t *
-ngx_http_agntkey_redis_create(ngx_http_agntkey_server_t *conf,
+ngx_http_agntkey_redis_create(ngx_http_agntkey_redis_conf_t *conf,
     ngx_log_t *log)
 {
     ngx_http_agntkey_redis_t  *redis;
@@ -226,13 +226,13 @@ ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis)
 
 
 void
-ngx_http_agntkey_redis_add_ending(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_ending_pt handler, void *data)
+ngx_http_agntkey_redis_add_exit_handler(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_exit_pt handler, void *data)
 {
-    ngx_http_agntkey_redis_last_t  *last;
+    ngx_http_agntkey_redis_exit_t  *last;
 
-    if (redis->nendings < NGX_HTTP_AGNTKEY_REDIS_ENDINGS) {
-        last = &redis->endings[redis->nendings++];
+    if (redis->nexits < NGX_HTTP_AGNTKEY_REDIS_EXITS) {
+        last = &redis->exits[redis->nexits++];
 
         last->handler = handler;
         last->data = data;
@@ -270,9 +270,9 @@ ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis)
 
 
 ngx_uint_t
-ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis)
+ngx_http_agntkey_redis_unavailable(ngx_http_agntkey_redis_t *redis)
 {
-    return redis->away;
+    return redis->unavailable;
 }
 
 
@@ -302,7 +302,7 @@ ngx_http_agntkey_redis_reset(ngx_http_agntkey_redis_t *redis,
 
 
 void
-ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_redis_send_now(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *bytes)
 {
     ngx_connection_t  *c;
@@ -343,7 +343,9 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
 {
     ngx_http_agntkey_redis_cmd_t  *cmd;
 
-    if (redis->away || redis->ncommands >= NGX_HTTP_AGNTKEY_REDIS_QUEUE) {
+    if (redis->unavailable
+        || redis->ncommands >= NGX_HTTP_AGNTKEY_REDIS_QUEUE)
+    {
         return NGX_DECLINED;
     }
 
@@ -547,18 +549,19 @@ ngx_http_agntkey_redis_attempt(ngx_http_agntkey_redis_t *redis)
 
     redis->peer_log.log_level = redis->log_level;
 
-    if (redis->away && redis->log_level < NGX_LOG_DEBUG) {
+    if (redis->unavailable && redis->log_level < NGX_LOG_DEBUG) {
         redis->peer_log.log_level = ngx_min(redis->log_level, NGX_LOG_ALERT);
     }
 
     ngx_add_timer(&redis->pace, redis->conf->connect_timeout);
 
-    ngx_http_agntkey_peer_connect(&redis->peer);
+    ngx_http_agntkey_redis_peer_connect(&redis->peer);
 }
 
 
 static void
-ngx_http_agntkey_redis_connected(ngx_http_agntkey_peer_t *peer, ngx_int_t rc)
+ngx_http_agntkey_redis_connected(ngx_http_agntkey_redis_peer_t *peer,
+                                 ngx_int_t rc)
 {
     ngx_connection_t          *c;
     ngx_http_agntkey_redis_t  *redis;
@@ -573,7 +576,7 @@ ngx_http_agntkey_redis_connected(ngx_http_agntkey_peer_t *peer, ngx_int_t rc)
 
     /* a stream must not go on as long as there is a message it cannot read */
 
-    redis->resp = ngx_http_agntkey_resp_create(
+    redis->resp = ngx_http_agntkey_redis_resp_create(
                           redis->message ? 0 : NGX_HTTP_AGNTKEY_RESP_SKIP);
     if (redis->resp == NULL) {
         ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_UNSENT,
@@ -701,7 +704,7 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
     c = rev->data;
     redis = c->data;
 
-    if (c->close && ngx_http_agntkey_redis_last_words(redis)) {
+    if (c->close && ngx_http_agntkey_redis_exit_handlers(redis)) {
         return;
     }
 
@@ -739,7 +742,7 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
 
         total += n;
 
-        if (ngx_http_agntkey_resp_feed(redis->resp, buf, n) != NGX_OK) {
+        if (ngx_http_agntkey_redis_resp_feed(redis->resp, buf, n) != NGX_OK) {
             ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST,
                                         "no memory", 0);
             return;
@@ -761,7 +764,7 @@ ngx_http_agntkey_redis_read_handler(ngx_event_t *rev)
 /* Has the end of the worker given anybody something to send? */
 
 static ngx_uint_t
-ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
+ngx_http_agntkey_redis_exit_handlers(ngx_http_agntkey_redis_t *redis)
 {
     ngx_uint_t  i, n;
 
@@ -779,11 +782,11 @@ ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
         return 1;
     }
 
-    n = redis->nendings;
-    redis->nendings = 0;
+    n = redis->nexits;
+    redis->nexits = 0;
 
     for (i = 0; i < n; i++) {
-        redis->endings[i].handler(redis->endings[i].data);
+        redis->exits[i].handler(redis->exits[i].data);
     }
 
     if (ngx_queue_empty(&redis->commands)) {
@@ -801,15 +804,15 @@ ngx_http_agntkey_redis_last_words(ngx_http_agntkey_redis_t *redis)
 static ngx_int_t
 ngx_http_agntkey_redis_replies(ngx_http_agntkey_redis_t *redis)
 {
-    ngx_int_t                  rc;
-    ngx_connection_t          *c;
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_int_t                        rc;
+    ngx_connection_t                *c;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
     c = redis->connection;
 
     for ( ;; ) {
 
-        rc = ngx_http_agntkey_resp_next(redis->resp, &reply);
+        rc = ngx_http_agntkey_redis_resp_next(redis->resp, &reply);
 
         if (rc == NGX_AGAIN) {
             return NGX_OK;
@@ -817,8 +820,8 @@ ngx_http_agntkey_redis_replies(ngx_http_agntkey_redis_t *redis)
 
         if (rc == NGX_ERROR) {
             ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST,
-                                    ngx_http_agntkey_resp_error(redis->resp),
-                                    0);
+                                 ngx_http_agntkey_redis_resp_error(redis->resp),
+                                 0);
             return NGX_ERROR;
         }
 
@@ -826,7 +829,7 @@ ngx_http_agntkey_redis_replies(ngx_http_agntkey_redis_t *redis)
             rc = ngx_http_agntkey_redis_set_up(redis, reply);
 
         } else {
-            rc = ngx_http_agntkey_redis_answer(redis, reply);
+            rc = ngx_http_agntkey_redis_dispatch(redis, reply);
         }
 
         /* whoever heard the reply may have had enough */
@@ -840,7 +843,7 @@ ngx_http_agntkey_redis_replies(ngx_http_agntkey_redis_t *redis)
 
 static ngx_int_t
 ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char       cause[NGX_HTTP_AGNTKEY_REDIS_TEXT * 2];
     u_char       buf[NGX_HTTP_AGNTKEY_REDIS_TEXT];
@@ -868,7 +871,7 @@ ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
     if (!ok && ngx_strcmp(name, "CLIENT") != 0) {
 
         if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-            ngx_http_agntkey_resp_error_text(reply, buf, &text);
+            ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
 
         } else {
             ngx_str_set(&text, "unexpected reply");
@@ -876,14 +879,14 @@ ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
 
         *ngx_snprintf(cause, sizeof(cause) - 1, "%s: %V", name, &text) = '\0';
 
-        ngx_http_agntkey_resp_free(reply);
+        ngx_http_agntkey_redis_resp_free(reply);
 
         ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_UNSENT,
                                     (char *) cause, 0);
         return NGX_ERROR;
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
     if (++redis->setup_step == redis->conf->nsetup) {
         ngx_http_agntkey_redis_ready(redis);
@@ -894,8 +897,8 @@ ngx_http_agntkey_redis_set_up(ngx_http_agntkey_redis_t *redis,
 
 
 static ngx_int_t
-ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_redis_dispatch(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_queue_t                   *q;
     ngx_uint_t                     noauth;
@@ -905,7 +908,7 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
     c = redis->connection;
 
     if (redis->message && ngx_queue_empty(&redis->commands)) {
-        return ngx_http_agntkey_redis_take(redis, reply);
+        return ngx_http_agntkey_redis_deliver(redis, reply);
     }
 
     q = ngx_queue_head(&redis->commands);
@@ -914,7 +917,7 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
     /* nobody asked, or the answer is here before the question has left */
 
     if (ngx_queue_empty(&redis->commands) || cmd->offset >= redis->sent) {
-        ngx_http_agntkey_resp_free(reply);
+        ngx_http_agntkey_redis_resp_free(reply);
         ngx_http_agntkey_redis_down(redis, NGX_HTTP_AGNTKEY_REDIS_LOST,
                                     "a reply that nobody asked for", 0);
         return NGX_ERROR;
@@ -949,7 +952,7 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
 
         /* it did not idle when idle connections were told to close */
 
-        (void) ngx_http_agntkey_redis_last_words(redis);
+        (void) ngx_http_agntkey_redis_exit_handlers(redis);
     }
 
     return NGX_OK;
@@ -959,8 +962,8 @@ ngx_http_agntkey_redis_answer(ngx_http_agntkey_redis_t *redis,
 /* Returns NGX_OK, or NGX_ERROR when the connection is gone. */
 
 static ngx_int_t
-ngx_http_agntkey_redis_take(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_redis_deliver(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     const char  *cause;
 
@@ -986,8 +989,8 @@ ngx_http_agntkey_redis_ready(ngx_http_agntkey_redis_t *redis)
     redis->connection->idle = ngx_queue_empty(&redis->commands);
     redis->peer_log.log_level = redis->log_level;
 
-    if (redis->away) {
-        redis->away = 0;
+    if (redis->unavailable) {
+        redis->unavailable = 0;
 
         ngx_log_error((redis->message ? NGX_LOG_INFO : NGX_LOG_NOTICE),
                       redis->log, 0,
@@ -1100,9 +1103,9 @@ ngx_http_agntkey_redis_close(ngx_http_agntkey_redis_t *redis)
     redis->connection = NULL;
     redis->state = NGX_HTTP_AGNTKEY_REDIS_DOWN;
 
-    ngx_http_agntkey_peer_close(&redis->peer);
+    ngx_http_agntkey_redis_peer_close(&redis->peer);
 
-    ngx_http_agntkey_resp_destroy(redis->resp);
+    ngx_http_agntkey_redis_resp_destroy(redis->resp);
     redis->resp = NULL;
 
     if (redis->pace.timer_set) {
@@ -1123,7 +1126,7 @@ ngx_http_agntkey_redis_retry(ngx_http_agntkey_redis_t *redis)
     ngx_uint_t  shift;
     ngx_msec_t  pause;
 
-    if (redis->failures++ == 0 && !redis->away) {
+    if (redis->failures++ == 0 && !redis->unavailable) {
         ngx_post_event(&redis->post, &ngx_posted_events);
         return;
     }
@@ -1152,8 +1155,8 @@ ngx_http_agntkey_redis_report(ngx_http_agntkey_redis_t *redis,
     bit = (uint64_t) 1 << ((ngx_crc32_short((u_char *) cause,
                                             ngx_strlen(cause)) + err) % 64);
 
-    if (!redis->away) {
-        redis->away = 1;
+    if (!redis->unavailable) {
+        redis->unavailable = 1;
         redis->away_since = ngx_current_msec;
         redis->causes = 0;
     }

@@ -42,7 +42,7 @@
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MIN   200
 #define NGX_HTTP_AGNTKEY_REDIS_BACKOFF_MAX   2000
 
-#define NGX_HTTP_AGNTKEY_REDIS_ENDINGS       2
+#define NGX_HTTP_AGNTKEY_REDIS_EXITS         2
 
 
 typedef enum {
@@ -58,11 +58,11 @@ typedef struct ngx_http_agntkey_redis_s  ngx_http_agntkey_redis_t;
 /*
  * Called once for each command, never from inside
  * ngx_http_agntkey_redis_send().  With NGX_HTTP_AGNTKEY_REDIS_OK the reply is
- * the handler's, to be freed by ngx_http_agntkey_resp_free(); otherwise it is
- * NULL.
+ * the handler's, to be freed by ngx_http_agntkey_redis_resp_free(); otherwise
+ * it is NULL.
  */
 typedef void (*ngx_http_agntkey_redis_handler_pt)(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 
 
 /*
@@ -70,7 +70,7 @@ typedef void (*ngx_http_agntkey_redis_handler_pt)(void *data,
  * must outlive it.  Returns NULL without memory.
  */
 ngx_http_agntkey_redis_t *ngx_http_agntkey_redis_create(
-    ngx_http_agntkey_server_t *conf, ngx_log_t *log);
+    ngx_http_agntkey_redis_conf_t *conf, ngx_log_t *log);
 
 /* Closes all and frees all.  Handlers of waiting commands are not called. */
 void ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis);
@@ -79,15 +79,15 @@ void ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis);
 void ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis);
 
 /*
- * Adds somebody, up to NGX_HTTP_AGNTKEY_REDIS_ENDINGS, who hears, once, that
+ * Adds somebody, up to NGX_HTTP_AGNTKEY_REDIS_EXITS, who hears, once, that
  * the worker is to end and the connection idles.  What is sent from there is
  * still answered before the connection closes.  A stream stays open as long
  * as the process lives, and calls nobody.
  */
-typedef void (*ngx_http_agntkey_redis_ending_pt)(void *data);
+typedef void (*ngx_http_agntkey_redis_exit_pt)(void *data);
 
-void ngx_http_agntkey_redis_add_ending(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_ending_pt handler, void *data);
+void ngx_http_agntkey_redis_add_exit_handler(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_exit_pt handler, void *data);
 
 /*
  * Sets who hears that the connection is ready (up is 1), and that it is no
@@ -104,14 +104,14 @@ void ngx_http_agntkey_redis_set_change(ngx_http_agntkey_redis_t *redis,
  * handler's.  It returns NULL, or why the connection is to be closed.
  */
 typedef const char *(*ngx_http_agntkey_redis_message_pt)(void *data,
-    ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_reply_t *reply);
 
 void ngx_http_agntkey_redis_set_message(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_message_pt handler, void *data);
 
 /* Is the connection ready?  Has the last attempt failed?  1 or 0. */
 ngx_uint_t ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis);
-ngx_uint_t ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis);
+ngx_uint_t ngx_http_agntkey_redis_unavailable(ngx_http_agntkey_redis_t *redis);
 
 /* How long a command may take, ms. */
 ngx_msec_t ngx_http_agntkey_redis_timeout(ngx_http_agntkey_redis_t *redis);
@@ -135,12 +135,12 @@ void ngx_http_agntkey_redis_reset(ngx_http_agntkey_redis_t *redis,
  * to write, and does not wait for an answer: for a process that is about to
  * exit.
  */
-void ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
+void ngx_http_agntkey_redis_send_now(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *bytes);
 
 /*
- * Sends one command, as ngx_http_agntkey_resp_format() made it; the bytes are
- * copied.  All commands of one turn of the event loop leave in one write.
+ * Sends one command, as ngx_http_agntkey_redis_resp_format() made it; the bytes
+ * are copied.  All commands of one turn of the event loop leave in one write.
  *
  * Returns NGX_OK; or NGX_DECLINED when Redis is away, too much is waiting, or
  * no memory is left: then the handler is not called.

@@ -8,18 +8,18 @@
 #include "ngx_http_agntkey_token.h"
 
 
-#if (2 * NGX_HTTP_AGNTKEY_PAGE_MAX > NGX_HTTP_AGNTKEY_CALL_COMMANDS)
+#if (2 * NGX_HTTP_AGNTKEY_PAGE_MAX > NGX_HTTP_AGNTKEY_BATCH_COMMANDS)
 #error a page has two commands for each workspace
 #endif
 
 
-static ngx_http_agntkey_call_t *ngx_http_agntkey_registry_read(
+static ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_read(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
-static ngx_http_agntkey_call_t *ngx_http_agntkey_registry_write(
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+static ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_write(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
-static void ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+static void ngx_http_agntkey_keystore_tagged(u_char *buf, ngx_str_t *name,
     const char *kind, u_char *tag, ngx_str_t *workspace);
 
 
@@ -79,7 +79,7 @@ static void ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
     "return call('SCARD',live)>=max end "                                     \
     "local function live(ws,id) call('SADD','agntkey:live:'..tag..ws,id) end "
 
-static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
+static ngx_str_t  ngx_http_agntkey_keystore_lua_get = ngx_string(
     NGX_HTTP_AGNTKEY_LUA
     "return row(KEYS[1],id)"
 );
@@ -97,7 +97,7 @@ static ngx_str_t  ngx_http_agntkey_lua_get = ngx_string(
  * what is in the index without a record is passed over.
  */
 
-static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
+static ngx_str_t  ngx_http_agntkey_keystore_lua_create = ngx_string(
     NGX_HTTP_AGNTKEY_LUA_MAKE
     "pcall(function() if call('EXISTS','agntkey:registry')==0 "
     "and call('DBSIZE')<=1 then "
@@ -128,7 +128,7 @@ static ngx_str_t  ngx_http_agntkey_lua_create = ngx_string(
 
 /* What is as it is to be is left alone: no write, and nothing to tell of. */
 
-static ngx_str_t  ngx_http_agntkey_lua_change = ngx_string(
+static ngx_str_t  ngx_http_agntkey_keystore_lua_change = ngx_string(
     NGX_HTTP_AGNTKEY_LUA_CHANGE
     "local r=row(KEYS[1],id) if not r then return false end "
     "local what={} "
@@ -154,7 +154,7 @@ static ngx_str_t  ngx_http_agntkey_lua_change = ngx_string(
  * be written does not make a revocation fail.
  */
 
-static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
+static ngx_str_t  ngx_http_agntkey_keystore_lua_revoke = ngx_string(
     NGX_HTTP_AGNTKEY_LUA
     "local r=row(KEYS[1],id) if not r then return false end "
     "local n=call('HDEL',KEYS[1],'active') "
@@ -172,7 +172,7 @@ static ngx_str_t  ngx_http_agntkey_lua_revoke = ngx_string(
  * it, and a good end would make it good.
  */
 
-static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
+static ngx_str_t  ngx_http_agntkey_keystore_lua_rotate = ngx_string(
     NGX_HTTP_AGNTKEY_LUA_MAKE
     "local r=row(KEYS[1],id) if not r then return false end "
     "local new=ARGV[5] local t=now() "
@@ -208,7 +208,7 @@ static ngx_str_t  ngx_http_agntkey_lua_rotate = ngx_string(
  * would by the locale.
  */
 
-static ngx_str_t  ngx_http_agntkey_lua_list = ngx_string(
+static ngx_str_t  ngx_http_agntkey_keystore_lua_list = ngx_string(
     NGX_HTTP_AGNTKEY_LUA
     "local status,limit,after,at=ARGV[5],tonumber(ARGV[6]),ARGV[7],ARGV[8] "
     "local index,at0,t=KEYS[1],0,tonumber(now()) "
@@ -239,7 +239,7 @@ static ngx_str_t  ngx_http_agntkey_lua_list = ngx_string(
     "return {last,call('ZSCORE',index,last),out}"
 );
 
-static ngx_str_t  ngx_http_agntkey_lua_workspace = ngx_string(
+static ngx_str_t  ngx_http_agntkey_keystore_lua_workspace = ngx_string(
     NGX_HTTP_AGNTKEY_LUA_CHANGE
     "local ws=ARGV[5] local n=0 "
     "if call('EXISTS',KEYS[1])==0 then return false end "
@@ -256,37 +256,37 @@ static ngx_str_t  ngx_http_agntkey_lua_workspace = ngx_string(
 );
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_get(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_who_t *who, u_char *id,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_get(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_caller_t *caller, u_char *id,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t  argv[8];
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lua_get;
+    argv[1] = ngx_http_agntkey_keystore_lua_get;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    ngx_http_agntkey_keystore_key(key, &argv[3], id);
     argv[4].data = id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
-    argv[5] = who->pin;
+    argv[5] = caller->pin;
 
-    return ngx_http_agntkey_registry_read(redis, argv, 6, handler, data);
+    return ngx_http_agntkey_keystore_read(redis, argv, 6, handler, data);
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_who_t *who, ngx_http_agntkey_new_t *new,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_create(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_caller_t *caller, ngx_http_agntkey_key_spec_t *spec,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char                    key[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_str_t                 argv[16];
-    ngx_http_agntkey_call_t  *call;
+    u_char                           key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_str_t                        argv[16];
+    ngx_http_agntkey_redis_batch_t  *batch;
 
-    call = ngx_http_agntkey_call_create(redis, handler, data);
-    if (call == NULL) {
+    batch = ngx_http_agntkey_redis_batch_create(redis, handler, data);
+    if (batch == NULL) {
         return NULL;
     }
 
@@ -295,69 +295,71 @@ ngx_http_agntkey_registry_create(ngx_http_agntkey_redis_t *redis,
     ngx_str_set(&argv[0], "ZADD");
     ngx_str_set(&argv[1], "agntkey:workspaces");
     ngx_str_set(&argv[2], "0");
-    argv[3] = new->workspace;
+    argv[3] = spec->workspace;
 
-    if (ngx_http_agntkey_call_keep(call, argv, 4) != NGX_OK) {
+    if (ngx_http_agntkey_redis_batch_keep(batch, argv, 4) != NGX_OK) {
         goto failed;
     }
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lua_create;
+    argv[1] = ngx_http_agntkey_keystore_lua_create;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_key(key, &argv[3], new->id);
-    argv[4].data = new->id;
+    ngx_http_agntkey_keystore_key(key, &argv[3], spec->id);
+    argv[4].data = spec->id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     ngx_str_null(&argv[5]);
-    argv[6] = who->actor;
-    argv[7] = who->from;
-    argv[8] = new->workspace;
-    argv[9].data = new->digest;
+    argv[6] = caller->actor;
+    argv[7] = caller->from;
+    argv[8] = spec->workspace;
+    argv[9].data = spec->digest;
     argv[9].len = 64;
-    argv[10] = new->name;
-    argv[11] = new->scopes;
-    argv[12] = new->expires_at;
-    argv[13] = new->idempotency;
-    argv[14] = new->max;
-    ngx_str_set(&argv[15], NGX_HTTP_AGNTKEY_CALL_DEADLINE);
+    argv[10] = spec->name;
+    argv[11] = spec->scopes;
+    argv[12] = spec->expires_at;
+    argv[13] = spec->idempotency;
+    argv[14] = spec->max;
+    ngx_str_set(&argv[15], NGX_HTTP_AGNTKEY_BATCH_DEADLINE);
 
-    if (ngx_http_agntkey_call_keep(call, argv, 16) != NGX_OK
-        || ngx_http_agntkey_call_write(call) != NGX_OK)
+    if (ngx_http_agntkey_redis_batch_keep(batch, argv, 16) != NGX_OK
+        || ngx_http_agntkey_redis_batch_write(batch) != NGX_OK)
     {
         goto failed;
     }
 
-    return call;
+    return batch;
 
 failed:
 
-    ngx_http_agntkey_call_cancel(call);
+    ngx_http_agntkey_redis_batch_cancel(batch);
 
     return NULL;
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_change(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_change_t *change,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_change(ngx_http_agntkey_redis_t *redis,
+                                ngx_http_agntkey_caller_t *caller, u_char *id,
+                                ngx_http_agntkey_key_patch_t *patch,
+                                ngx_http_agntkey_redis_batch_handler_pt handler,
+                                void *data)
 {
     u_char       key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t    argv[15], *value[3];
     ngx_uint_t   i;
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lua_change;
+    argv[1] = ngx_http_agntkey_keystore_lua_change;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    ngx_http_agntkey_keystore_key(key, &argv[3], id);
     argv[4].data = id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
-    argv[5] = who->pin;
-    argv[6] = who->actor;
-    argv[7] = who->from;
+    argv[5] = caller->pin;
+    argv[6] = caller->actor;
+    argv[7] = caller->from;
 
-    value[0] = &change->name;
-    value[1] = &change->scopes;
-    value[2] = &change->expires_at;
+    value[0] = &patch->name;
+    value[1] = &patch->scopes;
+    value[2] = &patch->expires_at;
 
     for (i = 0; i < 3; i++) {
 
@@ -374,76 +376,79 @@ ngx_http_agntkey_registry_change(ngx_http_agntkey_redis_t *redis,
         argv[9 + 2 * i] = *value[i];
     }
 
-    return ngx_http_agntkey_registry_write(redis, argv, 15, handler, data);
+    return ngx_http_agntkey_keystore_write(redis, argv, 15, handler, data);
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_revoke(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_who_t *who, u_char *id,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_revoke(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_caller_t *caller, u_char *id,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t  argv[8];
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lua_revoke;
+    argv[1] = ngx_http_agntkey_keystore_lua_revoke;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_key(key, &argv[3], id);
+    ngx_http_agntkey_keystore_key(key, &argv[3], id);
     argv[4].data = id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
-    argv[5] = who->pin;
-    argv[6] = who->actor;
-    argv[7] = who->from;
+    argv[5] = caller->pin;
+    argv[6] = caller->actor;
+    argv[7] = caller->from;
 
-    return ngx_http_agntkey_registry_read(redis, argv, 8, handler, data);
+    return ngx_http_agntkey_keystore_read(redis, argv, 8, handler, data);
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_rotate(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_who_t *who, u_char *id, ngx_http_agntkey_new_t *new,
-    ngx_str_t *overlap, ngx_http_agntkey_call_handler_pt handler, void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_rotate(ngx_http_agntkey_redis_t *redis,
+                                ngx_http_agntkey_caller_t *caller, u_char *id,
+                                ngx_http_agntkey_key_spec_t *spec,
+                                ngx_str_t *overlap,
+                                ngx_http_agntkey_redis_batch_handler_pt handler,
+                                void *data)
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char     new_key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t  argv[16];
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lua_rotate;
+    argv[1] = ngx_http_agntkey_keystore_lua_rotate;
     ngx_str_set(&argv[2], "2");
-    ngx_http_agntkey_registry_key(key, &argv[3], id);
-    ngx_http_agntkey_registry_key(new_key, &argv[4], new->id);
+    ngx_http_agntkey_keystore_key(key, &argv[3], id);
+    ngx_http_agntkey_keystore_key(new_key, &argv[4], spec->id);
     argv[5].data = id;
     argv[5].len = NGX_HTTP_AGNTKEY_ID_LEN;
-    argv[6] = who->pin;
-    argv[7] = who->actor;
-    argv[8] = who->from;
-    argv[9].data = new->id;
+    argv[6] = caller->pin;
+    argv[7] = caller->actor;
+    argv[8] = caller->from;
+    argv[9].data = spec->id;
     argv[9].len = NGX_HTTP_AGNTKEY_ID_LEN;
-    argv[10].data = new->digest;
+    argv[10].data = spec->digest;
     argv[10].len = 64;
-    argv[11] = new->name;
+    argv[11] = spec->name;
     argv[12] = *overlap;
-    argv[13] = new->idempotency;
-    argv[14] = new->max;
+    argv[13] = spec->idempotency;
+    argv[14] = spec->max;
 
-    return ngx_http_agntkey_registry_write(redis, argv, 16, handler, data);
+    return ngx_http_agntkey_keystore_write(redis, argv, 16, handler, data);
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_list(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_list(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_page_t *page, u_char *tag,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX], limit[NGX_INT_T_LEN];
     ngx_str_t  argv[12];
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lua_list;
+    argv[1] = ngx_http_agntkey_keystore_lua_list;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_tagged(key, &argv[3], "index", tag,
+    ngx_http_agntkey_keystore_tagged(key, &argv[3], "index", tag,
                                      &page->workspace);
     argv[4].data = tag;
     argv[4].len = NGX_HTTP_AGNTKEY_TAG_LEN;
@@ -459,13 +464,15 @@ ngx_http_agntkey_registry_list(ngx_http_agntkey_redis_t *redis,
     argv[10] = page->after;
     argv[11] = page->after_at;
 
-    return ngx_http_agntkey_registry_read(redis, argv, 12, handler, data);
+    return ngx_http_agntkey_keystore_read(redis, argv, 12, handler, data);
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_workspaces(ngx_http_agntkey_redis_t *redis,
-    ngx_str_t *from, ngx_http_agntkey_call_handler_pt handler, void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_workspaces(ngx_http_agntkey_redis_t *redis,
+                                ngx_str_t *from,
+                                ngx_http_agntkey_redis_batch_handler_pt handler,
+                                void *data)
 {
     u_char     count[NGX_INT_T_LEN];
     ngx_str_t  argv[7];
@@ -480,23 +487,24 @@ ngx_http_agntkey_registry_workspaces(ngx_http_agntkey_redis_t *redis,
     argv[6].len = ngx_sprintf(count, "%d", NGX_HTTP_AGNTKEY_PAGE_MAX + 1)
                   - count;
 
-    return ngx_http_agntkey_registry_read(redis, argv, 7, handler, data);
+    return ngx_http_agntkey_keystore_read(redis, argv, 7, handler, data);
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_workspace_states(ngx_http_agntkey_redis_t *redis,
-    ngx_str_t *names, ngx_uint_t n, ngx_http_agntkey_call_handler_pt handler,
-    void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_workspace_states(ngx_http_agntkey_redis_t *redis,
+                                ngx_str_t *names, ngx_uint_t n,
+                                ngx_http_agntkey_redis_batch_handler_pt handler,
+                                void *data)
 {
-    u_char                    key[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    u_char                    tag[NGX_HTTP_AGNTKEY_TAG_LEN];
-    ngx_str_t                 argv[4];
-    ngx_uint_t                i;
-    ngx_http_agntkey_call_t  *call;
+    u_char                           key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                           tag[NGX_HTTP_AGNTKEY_TAG_LEN];
+    ngx_str_t                        argv[4];
+    ngx_uint_t                       i;
+    ngx_http_agntkey_redis_batch_t  *batch;
 
-    call = ngx_http_agntkey_call_create(redis, handler, data);
-    if (call == NULL) {
+    batch = ngx_http_agntkey_redis_batch_create(redis, handler, data);
+    if (batch == NULL) {
         return NULL;
     }
 
@@ -507,40 +515,40 @@ ngx_http_agntkey_registry_workspace_states(ngx_http_agntkey_redis_t *redis,
         }
 
         ngx_str_set(&argv[0], "HMGET");
-        ngx_http_agntkey_registry_tagged(key, &argv[1], "workspace", tag,
+        ngx_http_agntkey_keystore_tagged(key, &argv[1], "workspace", tag,
                                          &names[i]);
         ngx_str_set(&argv[2], "active");
         ngx_str_set(&argv[3], "created_at");
 
-        if (ngx_http_agntkey_call_send(call, argv, 4) != NGX_OK) {
+        if (ngx_http_agntkey_redis_batch_send(batch, argv, 4) != NGX_OK) {
             goto failed;
         }
 
         ngx_str_set(&argv[0], "ZCARD");
-        ngx_http_agntkey_registry_tagged(key, &argv[1], "index", tag,
+        ngx_http_agntkey_keystore_tagged(key, &argv[1], "index", tag,
                                          &names[i]);
 
-        if (ngx_http_agntkey_call_send(call, argv, 2) != NGX_OK) {
+        if (ngx_http_agntkey_redis_batch_send(batch, argv, 2) != NGX_OK) {
             goto failed;
         }
     }
 
-    return call;
+    return batch;
 
 failed:
 
     /* what is under way will find nobody */
 
-    ngx_http_agntkey_call_cancel(call);
+    ngx_http_agntkey_redis_batch_cancel(batch);
 
     return NULL;
 }
 
 
-ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_workspace_set(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_who_t *who, ngx_str_t *name, ngx_uint_t active,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_workspace_set(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_caller_t *caller, ngx_str_t *name, ngx_uint_t active,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char     tag[NGX_HTTP_AGNTKEY_TAG_LEN];
@@ -551,72 +559,72 @@ ngx_http_agntkey_registry_workspace_set(ngx_http_agntkey_redis_t *redis,
     }
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lua_workspace;
+    argv[1] = ngx_http_agntkey_keystore_lua_workspace;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_registry_tagged(key, &argv[3], "workspace", tag, name);
+    ngx_http_agntkey_keystore_tagged(key, &argv[3], "workspace", tag, name);
     argv[4].data = tag;
     argv[4].len = NGX_HTTP_AGNTKEY_TAG_LEN;
-    argv[5] = who->pin;
-    argv[6] = who->actor;
-    argv[7] = who->from;
+    argv[5] = caller->pin;
+    argv[6] = caller->actor;
+    argv[7] = caller->from;
     argv[8] = *name;
     argv[9].data = (u_char *) (active ? "1" : "0");
     argv[9].len = 1;
 
-    return ngx_http_agntkey_registry_write(redis, argv, 11, handler, data);
+    return ngx_http_agntkey_keystore_write(redis, argv, 11, handler, data);
 }
 
 
-static ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_read(ngx_http_agntkey_redis_t *redis,
+static ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_read(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    ngx_http_agntkey_call_t  *call;
+    ngx_http_agntkey_redis_batch_t  *batch;
 
-    call = ngx_http_agntkey_call_create(redis, handler, data);
-    if (call == NULL) {
+    batch = ngx_http_agntkey_redis_batch_create(redis, handler, data);
+    if (batch == NULL) {
         return NULL;
     }
 
-    if (ngx_http_agntkey_call_send(call, argv, argc) != NGX_OK) {
-        ngx_http_agntkey_call_cancel(call);
+    if (ngx_http_agntkey_redis_batch_send(batch, argv, argc) != NGX_OK) {
+        ngx_http_agntkey_redis_batch_cancel(batch);
         return NULL;
     }
 
-    return call;
+    return batch;
 }
 
 
 /* The last argument is for the deadline. */
 
-static ngx_http_agntkey_call_t *
-ngx_http_agntkey_registry_write(ngx_http_agntkey_redis_t *redis,
+static ngx_http_agntkey_redis_batch_t *
+ngx_http_agntkey_keystore_write(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_call_handler_pt handler, void *data)
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    ngx_http_agntkey_call_t  *call;
+    ngx_http_agntkey_redis_batch_t  *batch;
 
-    call = ngx_http_agntkey_call_create(redis, handler, data);
-    if (call == NULL) {
+    batch = ngx_http_agntkey_redis_batch_create(redis, handler, data);
+    if (batch == NULL) {
         return NULL;
     }
 
-    ngx_str_set(&argv[argc - 1], NGX_HTTP_AGNTKEY_CALL_DEADLINE);
+    ngx_str_set(&argv[argc - 1], NGX_HTTP_AGNTKEY_BATCH_DEADLINE);
 
-    if (ngx_http_agntkey_call_keep(call, argv, argc) != NGX_OK
-        || ngx_http_agntkey_call_write(call) != NGX_OK)
+    if (ngx_http_agntkey_redis_batch_keep(batch, argv, argc) != NGX_OK
+        || ngx_http_agntkey_redis_batch_write(batch) != NGX_OK)
     {
-        ngx_http_agntkey_call_cancel(call);
+        ngx_http_agntkey_redis_batch_cancel(batch);
         return NULL;
     }
 
-    return call;
+    return batch;
 }
 
 
 void
-ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id)
+ngx_http_agntkey_keystore_key(u_char *buf, ngx_str_t *name, u_char *id)
 {
     name->data = buf;
     name->len = ngx_sprintf(buf, "agntkey:key:{%*s}%*s",
@@ -629,7 +637,7 @@ ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id)
 
 
 ngx_int_t
-ngx_http_agntkey_registry_workspace(u_char *buf, ngx_str_t *name,
+ngx_http_agntkey_keystore_workspace(u_char *buf, ngx_str_t *name,
     ngx_str_t *workspace)
 {
     u_char  tag[NGX_HTTP_AGNTKEY_TAG_LEN];
@@ -638,14 +646,14 @@ ngx_http_agntkey_registry_workspace(u_char *buf, ngx_str_t *name,
         return NGX_ERROR;
     }
 
-    ngx_http_agntkey_registry_tagged(buf, name, "workspace", tag, workspace);
+    ngx_http_agntkey_keystore_tagged(buf, name, "workspace", tag, workspace);
 
     return NGX_OK;
 }
 
 
 static void
-ngx_http_agntkey_registry_tagged(u_char *buf, ngx_str_t *name,
+ngx_http_agntkey_keystore_tagged(u_char *buf, ngx_str_t *name,
     const char *kind, u_char *tag, ngx_str_t *workspace)
 {
     name->data = buf;

@@ -8,8 +8,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_REGISTRY_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_REGISTRY_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_KEYSTORE_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_KEYSTORE_H_INCLUDED_
 
 
 #include <ngx_config.h>
@@ -35,7 +35,7 @@ typedef struct {
     ngx_str_t    actor;       /* 8 hex of the token's digest, or "off" */
     ngx_str_t    from;        /* address of the client */
     ngx_str_t    pin;         /* nothing outside this workspace; empty: all */
-} ngx_http_agntkey_who_t;
+} ngx_http_agntkey_caller_t;
 
 
 /* a key to be made */
@@ -49,7 +49,7 @@ typedef struct {
     ngx_str_t    expires_at;              /* ms, decimal; empty: never */
     ngx_str_t    idempotency;             /* digest, hex; empty: none */
     ngx_str_t    max;                     /* keys in force, decimal */
-} ngx_http_agntkey_new_t;
+} ngx_http_agntkey_key_spec_t;
 
 
 /* what is to change; .data NULL: left as it is */
@@ -58,7 +58,7 @@ typedef struct {
     ngx_str_t    name;
     ngx_str_t    scopes;
     ngx_str_t    expires_at;              /* empty: never */
-} ngx_http_agntkey_change_t;
+} ngx_http_agntkey_key_patch_t;
 
 
 /* one page of a workspace's keys, the newest first */
@@ -96,53 +96,53 @@ typedef struct {
  *                           number of keys
  *     workspace_set         nil, or an array of active, created_at, keys
  */
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_get(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_create(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who,
-    ngx_http_agntkey_new_t *key, ngx_http_agntkey_call_handler_pt handler,
-    void *data);
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_change(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
-    ngx_http_agntkey_change_t *change,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_revoke(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_get(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    u_char *id, ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_create(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    ngx_http_agntkey_key_spec_t *key,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_change(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    u_char *id, ngx_http_agntkey_key_patch_t *patch,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_revoke(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    u_char *id, ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 
 /* key->name empty: the old one's; overlap in ms, decimal */
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_rotate(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who, u_char *id,
-    ngx_http_agntkey_new_t *key, ngx_str_t *overlap,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_list(
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_rotate(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    u_char *id, ngx_http_agntkey_key_spec_t *key, ngx_str_t *overlap,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_list(
     ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_page_t *page,
-    u_char *tag, ngx_http_agntkey_call_handler_pt handler, void *data);
+    u_char *tag, ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 
 /*
  * Members of the index of names, from the first ("-") or after one ("(" and
  * the member), one more than a page may have.  Others may write there, so they
  * need not be names.
  */
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspaces(
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_workspaces(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *from,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspace_states(
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_workspace_states(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *names, ngx_uint_t n,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
-ngx_http_agntkey_call_t *ngx_http_agntkey_registry_workspace_set(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_who_t *who,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
+ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_workspace_set(
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
     ngx_str_t *name, ngx_uint_t active,
-    ngx_http_agntkey_call_handler_pt handler, void *data);
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 
 /*
  * The names of the records of a key and of a workspace in Redis, made in buf
  * of NGX_HTTP_AGNTKEY_RECORD_MAX bytes.
  */
-void ngx_http_agntkey_registry_key(u_char *buf, ngx_str_t *name, u_char *id);
-ngx_int_t ngx_http_agntkey_registry_workspace(u_char *buf, ngx_str_t *name,
+void ngx_http_agntkey_keystore_key(u_char *buf, ngx_str_t *name, u_char *id);
+ngx_int_t ngx_http_agntkey_keystore_workspace(u_char *buf, ngx_str_t *name,
     ngx_str_t *workspace);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_REGISTRY_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_KEYSTORE_H_INCLUDED_ */

@@ -19,30 +19,31 @@ typedef struct {
     char        *error;       /* of the challenge; "": a bare one, NULL: none */
     char        *title;
     char        *detail;
-} ngx_http_agntkey_refusal_t;
+} ngx_http_agntkey_refusal_wording_t;
 
 
-static ngx_int_t ngx_http_agntkey_reply_keep(ngx_conf_t *cf, ngx_str_t *text,
+static ngx_int_t ngx_http_agntkey_refusal_keep(ngx_conf_t *cf, ngx_str_t *text,
     u_char *p, u_char *last);
-static u_char *ngx_http_agntkey_reply_challenge(u_char *p, u_char *last,
-    ngx_uint_t reason, ngx_http_agntkey_refusal_t *refusal,
+static u_char *ngx_http_agntkey_refusal_challenge(u_char *p, u_char *last,
+    ngx_uint_t reason, ngx_http_agntkey_refusal_wording_t *wording,
     ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes);
-static size_t ngx_http_agntkey_reply_room(
+static size_t ngx_http_agntkey_refusal_room(
     ngx_http_agntkey_loc_conf_t *alcf);
-static u_char *ngx_http_agntkey_reply_scopes(u_char *p,
+static u_char *ngx_http_agntkey_refusal_scopes(u_char *p,
     ngx_http_agntkey_loc_conf_t *alcf);
-static u_char *ngx_http_agntkey_reply_body(ngx_conf_t *cf, u_char *p,
-    u_char *last, ngx_uint_t i, ngx_http_agntkey_refusal_t *refusal,
+static u_char *ngx_http_agntkey_refusal_body(ngx_conf_t *cf, u_char *p,
+    u_char *last, ngx_uint_t i, ngx_http_agntkey_refusal_wording_t *wording,
     ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes);
-static u_char *ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
+static u_char *ngx_http_agntkey_refusal_missing(u_char *p, u_char *last,
     ngx_http_agntkey_loc_conf_t *alcf);
-static ngx_int_t ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r);
-static ngx_int_t ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r,
+static ngx_int_t ngx_http_agntkey_refusal_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_agntkey_refusal_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
-static ngx_int_t ngx_http_agntkey_reply_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_agntkey_refusal_init(ngx_conf_t *cf);
 
 
-static ngx_http_agntkey_refusal_t  ngx_http_agntkey_refusals[] = {
+static ngx_http_agntkey_refusal_wording_t
+    ngx_http_agntkey_refusal_wordings[] = {
 
     /* ok */
     { 0, NULL, NULL, NULL },
@@ -117,7 +118,7 @@ static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 
 static ngx_http_module_t  ngx_http_agntkey_filter_module_ctx = {
     NULL,                                  /* preconfiguration */
-    ngx_http_agntkey_reply_init,           /* postconfiguration */
+    ngx_http_agntkey_refusal_init,           /* postconfiguration */
 
     NULL,                                  /* create main configuration */
     NULL,                                  /* init main configuration */
@@ -147,52 +148,53 @@ ngx_module_t  ngx_http_agntkey_filter_module = {
 
 
 ngx_int_t
-ngx_http_agntkey_reply_prepare(ngx_conf_t *cf,
+ngx_http_agntkey_refusal_prepare(ngx_conf_t *cf,
     ngx_http_agntkey_loc_conf_t *alcf)
 {
-    u_char                        *p, *buf, *scopes;
-    size_t                         size;
-    ngx_uint_t                     i;
-    ngx_http_agntkey_answer_t     *answer;
-    ngx_http_agntkey_refusal_t    *refusal;
+    u_char                                *p, *buf, *scopes;
+    size_t                                 size;
+    ngx_uint_t                             i;
+    ngx_http_agntkey_refusal_t            *refusal;
+    ngx_http_agntkey_refusal_wording_t    *wording;
 
-    size = ngx_http_agntkey_reply_room(alcf);
+    size = ngx_http_agntkey_refusal_room(alcf);
 
     buf = ngx_pnalloc(cf->temp_pool, size);
     scopes = ngx_pnalloc(cf->temp_pool, size);
-    answer = ngx_pcalloc(cf->pool, NGX_HTTP_AGNTKEY_ANSWERS
-                                   * sizeof(ngx_http_agntkey_answer_t));
+    refusal = ngx_pcalloc(cf->pool, NGX_HTTP_AGNTKEY_REFUSALS
+                                   * sizeof(ngx_http_agntkey_refusal_t));
 
-    if (buf == NULL || scopes == NULL || answer == NULL) {
+    if (buf == NULL || scopes == NULL || refusal == NULL) {
         return NGX_ERROR;
     }
 
-    alcf->answers = answer;
+    alcf->refusals = refusal;
 
-    *ngx_http_agntkey_reply_scopes(scopes, alcf) = '\0';
+    *ngx_http_agntkey_refusal_scopes(scopes, alcf) = '\0';
 
-    for (i = NGX_HTTP_AGNTKEY_MISSING; i < NGX_HTTP_AGNTKEY_ANSWERS; i++) {
+    for (i = NGX_HTTP_AGNTKEY_MISSING; i < NGX_HTTP_AGNTKEY_REFUSALS; i++) {
 
-        refusal = &ngx_http_agntkey_refusals[i < NGX_HTTP_AGNTKEY_REASONS
+        wording =
+            &ngx_http_agntkey_refusal_wordings[i < NGX_HTTP_AGNTKEY_REASONS
                                              ? i : NGX_HTTP_AGNTKEY_MALFORMED];
 
-        answer[i].status = refusal->status;
+        refusal[i].status = wording->status;
 
-        if (refusal->error) {
-            p = ngx_http_agntkey_reply_challenge(buf, buf + size, i, refusal,
-                                                 alcf, scopes);
+        if (wording->error) {
+            p = ngx_http_agntkey_refusal_challenge(buf, buf + size, i, wording,
+                                                   alcf, scopes);
 
-            if (ngx_http_agntkey_reply_keep(cf, &answer[i].challenge, buf, p)
+            if (ngx_http_agntkey_refusal_keep(cf, &refusal[i].challenge, buf, p)
                 != NGX_OK)
             {
                 return NGX_ERROR;
             }
         }
 
-        p = ngx_http_agntkey_reply_body(cf, buf, buf + size, i, refusal, alcf,
-                                        scopes);
+        p = ngx_http_agntkey_refusal_body(cf, buf, buf + size, i, wording, alcf,
+                                          scopes);
 
-        if (ngx_http_agntkey_reply_keep(cf, &answer[i].body, buf, p)
+        if (ngx_http_agntkey_refusal_keep(cf, &refusal[i].body, buf, p)
             != NGX_OK)
         {
             return NGX_ERROR;
@@ -204,21 +206,21 @@ ngx_http_agntkey_reply_prepare(ngx_conf_t *cf,
 
 
 ngx_int_t
-ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
+ngx_http_agntkey_refusal_refuse(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx)
 {
     ngx_uint_t                    i;
     ngx_http_agntkey_ctx_t       *prev;
-    ngx_http_agntkey_answer_t    *answer;
+    ngx_http_agntkey_refusal_t   *refusal;
     ngx_http_agntkey_loc_conf_t  *alcf;
 
     /* an error page may itself be guarded: one refusal is enough */
 
-    for (prev = ngx_http_agntkey_ctx_previous(ctx);
+    for (prev = ngx_http_agntkey_access_ctx_previous(ctx);
          prev;
-         prev = ngx_http_agntkey_ctx_previous(prev))
+         prev = ngx_http_agntkey_access_ctx_previous(prev))
     {
-        ngx_http_agntkey_reply_withdraw(prev);
+        ngx_http_agntkey_refusal_withdraw(prev);
     }
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
@@ -232,17 +234,17 @@ ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
             - NGX_HTTP_AGNTKEY_TOKEN_PREFIX;
     }
 
-    answer = &alcf->answers[i];
+    refusal = &alcf->refusals[i];
 
-    ctx->cache_control = ngx_http_agntkey_reply_push(r,
+    ctx->cache_control = ngx_http_agntkey_refusal_add_header(r,
                                            &ngx_http_agntkey_cache_control,
                                            &ngx_http_agntkey_no_store);
     if (ctx->cache_control == NULL) {
         return NGX_ERROR;
     }
 
-    if (answer->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
-        ctx->retry_after = ngx_http_agntkey_reply_push(r,
+    if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
+        ctx->retry_after = ngx_http_agntkey_refusal_add_header(r,
                                            &ngx_http_agntkey_retry_after,
                                            &ngx_http_agntkey_soon);
         if (ctx->retry_after == NULL) {
@@ -250,10 +252,10 @@ ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
         }
     }
 
-    if (answer->challenge.len) {
-        ctx->challenge = ngx_http_agntkey_reply_push(r,
+    if (refusal->challenge.len) {
+        ctx->challenge = ngx_http_agntkey_refusal_add_header(r,
                                            &ngx_http_agntkey_www_authenticate,
-                                           &answer->challenge);
+                                           &refusal->challenge);
         if (ctx->challenge == NULL) {
             return NGX_ERROR;
         }
@@ -261,16 +263,16 @@ ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
         r->headers_out.www_authenticate = ctx->challenge;
     }
 
-    ctx->answer = answer;
+    ctx->refusal = refusal;
 
-    return answer->status;
+    return refusal->status;
 }
 
 
 void
-ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx)
+ngx_http_agntkey_refusal_withdraw(ngx_http_agntkey_ctx_t *ctx)
 {
-    ctx->answer = NULL;
+    ctx->refusal = NULL;
 
     if (ctx->challenge) {
         ctx->challenge->hash = 0;
@@ -287,7 +289,7 @@ ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx)
 
 
 ngx_table_elt_t *
-ngx_http_agntkey_reply_push(ngx_http_request_t *r, ngx_str_t *name,
+ngx_http_agntkey_refusal_add_header(ngx_http_request_t *r, ngx_str_t *name,
     ngx_str_t *value)
 {
     ngx_table_elt_t  *h;
@@ -311,7 +313,7 @@ ngx_http_agntkey_reply_push(ngx_http_request_t *r, ngx_str_t *name,
 
 
 static ngx_int_t
-ngx_http_agntkey_reply_keep(ngx_conf_t *cf, ngx_str_t *text, u_char *p,
+ngx_http_agntkey_refusal_keep(ngx_conf_t *cf, ngx_str_t *text, u_char *p,
     u_char *last)
 {
     text->len = last - p;
@@ -327,14 +329,15 @@ ngx_http_agntkey_reply_keep(ngx_conf_t *cf, ngx_str_t *text, u_char *p,
 
 
 static u_char *
-ngx_http_agntkey_reply_challenge(u_char *p, u_char *last, ngx_uint_t reason,
-    ngx_http_agntkey_refusal_t *refusal, ngx_http_agntkey_loc_conf_t *alcf,
-    u_char *scopes)
+ngx_http_agntkey_refusal_challenge(u_char *p, u_char *last, ngx_uint_t reason,
+                                   ngx_http_agntkey_refusal_wording_t *wording,
+                                   ngx_http_agntkey_loc_conf_t *alcf,
+                                   u_char *scopes)
 {
     p = ngx_slprintf(p, last, "Bearer realm=\"%V\"", &alcf->realm);
 
-    if (*refusal->error) {
-        p = ngx_slprintf(p, last, ", error=\"%s\"", refusal->error);
+    if (*wording->error) {
+        p = ngx_slprintf(p, last, ", error=\"%s\"", wording->error);
     }
 
     if (reason == NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE) {
@@ -346,7 +349,7 @@ ngx_http_agntkey_reply_challenge(u_char *p, u_char *last, ngx_uint_t reason,
 
 
 static size_t
-ngx_http_agntkey_reply_room(ngx_http_agntkey_loc_conf_t *alcf)
+ngx_http_agntkey_refusal_room(ngx_http_agntkey_loc_conf_t *alcf)
 {
     size_t                      len;
     ngx_str_t                  *scope;
@@ -376,7 +379,7 @@ ngx_http_agntkey_reply_room(ngx_http_agntkey_loc_conf_t *alcf)
 
 
 static u_char *
-ngx_http_agntkey_reply_scopes(u_char *p, ngx_http_agntkey_loc_conf_t *alcf)
+ngx_http_agntkey_refusal_scopes(u_char *p, ngx_http_agntkey_loc_conf_t *alcf)
 {
     ngx_str_t   *scope;
     ngx_uint_t   i;
@@ -405,8 +408,8 @@ ngx_http_agntkey_reply_scopes(u_char *p, ngx_http_agntkey_loc_conf_t *alcf)
  */
 
 static u_char *
-ngx_http_agntkey_reply_body(ngx_conf_t *cf, u_char *p, u_char *last,
-    ngx_uint_t i, ngx_http_agntkey_refusal_t *refusal,
+ngx_http_agntkey_refusal_body(ngx_conf_t *cf, u_char *p, u_char *last,
+    ngx_uint_t i, ngx_http_agntkey_refusal_wording_t *wording,
     ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes)
 {
     ngx_str_t                     *code;
@@ -414,17 +417,18 @@ ngx_http_agntkey_reply_body(ngx_conf_t *cf, u_char *p, u_char *last,
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
 
-    code = &ngx_http_agntkey_reasons[refusal - ngx_http_agntkey_refusals];
+    code =
+        &ngx_http_agntkey_reasons[wording - ngx_http_agntkey_refusal_wordings];
 
     p = ngx_slprintf(p, last,
                      "{\"type\":\"urn:agntkey:problem:%V\",\"title\":\"%s\","
                      "\"status\":%ui,\"code\":\"%V\",\"detail\":\"",
-                     code, refusal->title, refusal->status, code);
+                     code, wording->title, wording->status, code);
 
     switch (i) {
 
     case NGX_HTTP_AGNTKEY_MISSING:
-        p = ngx_http_agntkey_reply_missing(p, last, alcf);
+        p = ngx_http_agntkey_refusal_missing(p, last, alcf);
         break;
 
     case NGX_HTTP_AGNTKEY_INSUFFICIENT_SCOPE:
@@ -450,7 +454,7 @@ ngx_http_agntkey_reply_body(ngx_conf_t *cf, u_char *p, u_char *last,
         break;
 
     default:
-        p = ngx_slprintf(p, last, "%s", refusal->detail);
+        p = ngx_slprintf(p, last, "%s", wording->detail);
         break;
     }
 
@@ -459,7 +463,7 @@ ngx_http_agntkey_reply_body(ngx_conf_t *cf, u_char *p, u_char *last,
 
 
 static u_char *
-ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
+ngx_http_agntkey_refusal_missing(u_char *p, u_char *last,
     ngx_http_agntkey_loc_conf_t *alcf)
 {
     u_char                     *end;
@@ -520,7 +524,7 @@ ngx_http_agntkey_reply_missing(u_char *p, u_char *last,
 
 
 static ngx_int_t
-ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
+ngx_http_agntkey_refusal_header_filter(ngx_http_request_t *r)
 {
     ngx_http_agntkey_ctx_t  *ctx;
 
@@ -533,11 +537,11 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
      * "error_page" has made another of it, the answer is a page.
      */
 
-    for (ctx = ngx_http_agntkey_ctx_find(r);
+    for (ctx = ngx_http_agntkey_access_ctx_find(r);
          ctx;
-         ctx = ngx_http_agntkey_ctx_previous(ctx))
+         ctx = ngx_http_agntkey_access_ctx_previous(ctx))
     {
-        if (ctx->answer && r->headers_out.status == ctx->answer->status) {
+        if (ctx->refusal && r->headers_out.status == ctx->refusal->status) {
             continue;
         }
 
@@ -557,8 +561,8 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
      * elsewhere, so what follows is nginx's own error page.
      */
 
-    if (ctx == NULL || ctx->answer == NULL
-        || r->headers_out.status != ctx->answer->status)
+    if (ctx == NULL || ctx->refusal == NULL
+        || r->headers_out.status != ctx->refusal->status)
     {
         return ngx_http_next_header_filter(r);
     }
@@ -572,7 +576,7 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
         r->headers_out.content_length = NULL;
     }
 
-    r->headers_out.content_length_n = ctx->answer->body.len;
+    r->headers_out.content_length_n = ctx->refusal->body.len;
 
     ctx->body_due = 1;
 
@@ -581,7 +585,7 @@ ngx_http_agntkey_reply_header_filter(ngx_http_request_t *r)
 
 
 static ngx_int_t
-ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+ngx_http_agntkey_refusal_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
     ngx_buf_t               *b;
     ngx_chain_t              out;
@@ -598,8 +602,8 @@ ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         return NGX_ERROR;
     }
 
-    b->pos = ctx->answer->body.data;
-    b->last = b->pos + ctx->answer->body.len;
+    b->pos = ctx->refusal->body.data;
+    b->last = b->pos + ctx->refusal->body.len;
     b->memory = 1;
     b->last_buf = 1;
     b->last_in_chain = 1;
@@ -618,7 +622,7 @@ ngx_http_agntkey_reply_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
 
 static ngx_int_t
-ngx_http_agntkey_reply_init(ngx_conf_t *cf)
+ngx_http_agntkey_refusal_init(ngx_conf_t *cf)
 {
     ngx_http_agntkey_main_conf_t  *amcf;
 
@@ -629,10 +633,10 @@ ngx_http_agntkey_reply_init(ngx_conf_t *cf)
     }
 
     ngx_http_next_header_filter = ngx_http_top_header_filter;
-    ngx_http_top_header_filter = ngx_http_agntkey_reply_header_filter;
+    ngx_http_top_header_filter = ngx_http_agntkey_refusal_header_filter;
 
     ngx_http_next_body_filter = ngx_http_top_body_filter;
-    ngx_http_top_body_filter = ngx_http_agntkey_reply_body_filter;
+    ngx_http_top_body_filter = ngx_http_agntkey_refusal_body_filter;
 
     return NGX_OK;
 }

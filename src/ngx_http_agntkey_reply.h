@@ -12,8 +12,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_REPLY_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_REPLY_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_REFUSAL_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_REFUSAL_H_INCLUDED_
 
 
 #include "ngx_http_agntkey_ctx.h"
@@ -26,22 +26,22 @@ extern ngx_module_t  ngx_http_agntkey_filter_module;
  * Makes the answers of a location out of its merged configuration.  Returns
  * NGX_OK, or NGX_ERROR without memory.
  */
-ngx_int_t ngx_http_agntkey_reply_prepare(ngx_conf_t *cf,
+ngx_int_t ngx_http_agntkey_refusal_prepare(ngx_conf_t *cf,
     ngx_http_agntkey_loc_conf_t *alcf);
 
 /*
  * Sets the headers for ctx->reason, and ctx->answer.  Returns the status, to
  * be returned to nginx, or NGX_ERROR without memory.
  */
-ngx_int_t ngx_http_agntkey_reply_refuse(ngx_http_request_t *r,
+ngx_int_t ngx_http_agntkey_refusal_refuse(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
 
 /* Adds a header to the answer.  NULL without memory. */
-ngx_table_elt_t *ngx_http_agntkey_reply_push(ngx_http_request_t *r,
+ngx_table_elt_t *ngx_http_agntkey_refusal_add_header(ngx_http_request_t *r,
     ngx_str_t *name, ngx_str_t *value);
 
 /* Takes all that back: somebody else has let the request in. */
-void ngx_http_agntkey_reply_withdraw(ngx_http_agntkey_ctx_t *ctx);
+void ngx_http_agntkey_refusal_withdraw(ngx_http_agntkey_ctx_t *ctx);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_REPLY_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_REFUSAL_H_INCLUDED_ */

@@ -25,13 +25,13 @@
 #define NGX_HTTP_AGNTKEY_RESP_PLACE  64
 
 #if (HIREDIS_MAJOR >= 1)
-typedef size_t  ngx_http_agntkey_resp_count_t;
+typedef size_t  ngx_http_agntkey_redis_resp_count_t;
 #else
-typedef int     ngx_http_agntkey_resp_count_t;
+typedef int     ngx_http_agntkey_redis_resp_count_t;
 #endif
 
 
-struct ngx_http_agntkey_resp_s {
+struct ngx_http_agntkey_redis_resp_s {
     redisReader   *reader;
 
     /* what the reply being read holds so far */
@@ -55,65 +55,67 @@ struct ngx_http_agntkey_resp_s {
 };
 
 
-static ngx_int_t ngx_http_agntkey_resp_whole(ngx_http_agntkey_resp_t *resp,
-    ngx_http_agntkey_reply_t *got, ngx_http_agntkey_reply_t **reply);
-static ngx_uint_t ngx_http_agntkey_resp_passes_by(
-    ngx_http_agntkey_resp_t *resp);
-static size_t ngx_http_agntkey_resp_pass_by(ngx_http_agntkey_resp_t *resp,
-    u_char *buf, size_t len);
-static ngx_int_t ngx_http_agntkey_resp_drop(ngx_http_agntkey_resp_t *resp,
-    size_t len);
-static ngx_http_agntkey_reply_t *ngx_http_agntkey_resp_create_reply(
-    const redisReadTask *task, ngx_http_agntkey_resp_e type, size_t extra);
-static void *ngx_http_agntkey_resp_create_string(const redisReadTask *task,
-    char *str, size_t len);
-static void *ngx_http_agntkey_resp_create_array(const redisReadTask *task,
-    ngx_http_agntkey_resp_count_t n);
-static void *ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
-    long long value);
-static void *ngx_http_agntkey_resp_create_nil(const redisReadTask *task);
-static void ngx_http_agntkey_resp_free_object(void *reply);
-static ngx_uint_t ngx_http_agntkey_resp_error_skip(u_char **pos, u_char *last,
-    const char *start, const char *end);
+static ngx_int_t ngx_http_agntkey_redis_resp_whole(
+    ngx_http_agntkey_redis_resp_t *resp, ngx_http_agntkey_redis_reply_t *got,
+    ngx_http_agntkey_redis_reply_t **reply);
+static ngx_uint_t ngx_http_agntkey_redis_resp_passes_by(
+    ngx_http_agntkey_redis_resp_t *resp);
+static size_t ngx_http_agntkey_redis_resp_pass_by(
+    ngx_http_agntkey_redis_resp_t *resp, u_char *buf, size_t len);
+static ngx_int_t ngx_http_agntkey_redis_resp_drop(
+    ngx_http_agntkey_redis_resp_t *resp, size_t len);
+static ngx_http_agntkey_redis_reply_t *ngx_http_agntkey_redis_resp_create_reply(
+    const redisReadTask *task, ngx_http_agntkey_redis_resp_e type,
+    size_t extra);
+static void *ngx_http_agntkey_redis_resp_create_string(
+    const redisReadTask *task, char *str, size_t len);
+static void *ngx_http_agntkey_redis_resp_create_array(const redisReadTask *task,
+    ngx_http_agntkey_redis_resp_count_t n);
+static void *ngx_http_agntkey_redis_resp_create_integer(
+    const redisReadTask *task, long long value);
+static void *ngx_http_agntkey_redis_resp_create_nil(const redisReadTask *task);
+static void ngx_http_agntkey_redis_resp_free_object(void *reply);
+static ngx_uint_t ngx_http_agntkey_redis_resp_error_skip(u_char **pos,
+    u_char *last, const char *start, const char *end);
 
 #if (HIREDIS_MAJOR >= 1)
-static void *ngx_http_agntkey_resp_create_double(const redisReadTask *task,
-    double value, char *str, size_t len);
-static void *ngx_http_agntkey_resp_create_bool(const redisReadTask *task,
+static void *ngx_http_agntkey_redis_resp_create_double(
+    const redisReadTask *task, double value, char *str, size_t len);
+static void *ngx_http_agntkey_redis_resp_create_bool(const redisReadTask *task,
     int value);
 #endif
 
 
 /* stands for all that is not kept; never written to, never freed */
 
-static ngx_http_agntkey_reply_t  ngx_http_agntkey_resp_nothing;
+static ngx_http_agntkey_redis_reply_t  ngx_http_agntkey_redis_resp_nothing;
 
 
-static redisReplyObjectFunctions  ngx_http_agntkey_resp_functions = {
-    .createString = ngx_http_agntkey_resp_create_string,
-    .createArray = ngx_http_agntkey_resp_create_array,
-    .createInteger = ngx_http_agntkey_resp_create_integer,
+static redisReplyObjectFunctions  ngx_http_agntkey_redis_resp_functions = {
+    .createString = ngx_http_agntkey_redis_resp_create_string,
+    .createArray = ngx_http_agntkey_redis_resp_create_array,
+    .createInteger = ngx_http_agntkey_redis_resp_create_integer,
 #if (HIREDIS_MAJOR >= 1)
-    .createDouble = ngx_http_agntkey_resp_create_double,
-    .createBool = ngx_http_agntkey_resp_create_bool,
+    .createDouble = ngx_http_agntkey_redis_resp_create_double,
+    .createBool = ngx_http_agntkey_redis_resp_create_bool,
 #endif
-    .createNil = ngx_http_agntkey_resp_create_nil,
-    .freeObject = ngx_http_agntkey_resp_free_object
+    .createNil = ngx_http_agntkey_redis_resp_create_nil,
+    .freeObject = ngx_http_agntkey_redis_resp_free_object
 };
 
 
-ngx_http_agntkey_resp_t *
-ngx_http_agntkey_resp_create(size_t skip)
+ngx_http_agntkey_redis_resp_t *
+ngx_http_agntkey_redis_resp_create(size_t skip)
 {
-    ngx_http_agntkey_resp_t  *resp;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
-    resp = calloc(1, sizeof(ngx_http_agntkey_resp_t));
+    resp = calloc(1, sizeof(ngx_http_agntkey_redis_resp_t));
     if (resp == NULL) {
         return NULL;
     }
 
-    resp->reader =
-               redisReaderCreateWithFunctions(&ngx_http_agntkey_resp_functions);
+    resp->reader = redisReaderCreateWithFunctions(
+                                       &ngx_http_agntkey_redis_resp_functions);
     if (resp->reader == NULL) {
         free(resp);
         return NULL;
@@ -127,7 +129,7 @@ ngx_http_agntkey_resp_create(size_t skip)
 
 
 void
-ngx_http_agntkey_resp_destroy(ngx_http_agntkey_resp_t *resp)
+ngx_http_agntkey_redis_resp_destroy(ngx_http_agntkey_redis_resp_t *resp)
 {
     if (resp) {
         redisReaderFree(resp->reader);
@@ -137,8 +139,8 @@ ngx_http_agntkey_resp_destroy(ngx_http_agntkey_resp_t *resp)
 
 
 ngx_int_t
-ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp, u_char *buf,
-    size_t len)
+ngx_http_agntkey_redis_resp_feed(ngx_http_agntkey_redis_resp_t *resp,
+                                 u_char *buf, size_t len)
 {
     size_t  n;
 
@@ -147,7 +149,7 @@ ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp, u_char *buf,
     }
 
     if (resp->left) {
-        n = ngx_http_agntkey_resp_pass_by(resp, buf, len);
+        n = ngx_http_agntkey_redis_resp_pass_by(resp, buf, len);
 
         if (resp->left || resp->error) {
             return NGX_OK;
@@ -171,8 +173,8 @@ ngx_http_agntkey_resp_feed(ngx_http_agntkey_resp_t *resp, u_char *buf,
 
 
 ngx_int_t
-ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
-    ngx_http_agntkey_reply_t **reply)
+ngx_http_agntkey_redis_resp_next(ngx_http_agntkey_redis_resp_t *resp,
+    ngx_http_agntkey_redis_reply_t **reply)
 {
     void         *p;
     redisReader  *reader;
@@ -192,12 +194,12 @@ ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
     }
 
     if (p) {
-        return ngx_http_agntkey_resp_whole(resp, p, reply);
+        return ngx_http_agntkey_redis_resp_whole(resp, p, reply);
     }
 
     /* one string that never ends is not seen by the functions below */
 
-    if (ngx_http_agntkey_resp_passes_by(resp)) {
+    if (ngx_http_agntkey_redis_resp_passes_by(resp)) {
         return resp->error ? NGX_ERROR : NGX_AGAIN;
     }
 
@@ -213,8 +215,8 @@ ngx_http_agntkey_resp_next(ngx_http_agntkey_resp_t *resp,
 /* The next reply begins with nothing of this one. */
 
 static ngx_int_t
-ngx_http_agntkey_resp_whole(ngx_http_agntkey_resp_t *resp,
-    ngx_http_agntkey_reply_t *got, ngx_http_agntkey_reply_t **reply)
+ngx_http_agntkey_redis_resp_whole(ngx_http_agntkey_redis_resp_t *resp,
+    ngx_http_agntkey_redis_reply_t *got, ngx_http_agntkey_redis_reply_t **reply)
 {
     ngx_uint_t  large;
 
@@ -228,9 +230,9 @@ ngx_http_agntkey_resp_whole(ngx_http_agntkey_resp_t *resp,
     resp->large = 0;
 
     if (large) {
-        ngx_http_agntkey_resp_free(got);
+        ngx_http_agntkey_redis_resp_free(got);
 
-        got = calloc(1, sizeof(ngx_http_agntkey_reply_t));
+        got = calloc(1, sizeof(ngx_http_agntkey_redis_reply_t));
         if (got == NULL) {
             resp->error = "no memory for a reply";
             return NGX_ERROR;
@@ -255,7 +257,7 @@ ngx_http_agntkey_resp_whole(ngx_http_agntkey_resp_t *resp,
  */
 
 static ngx_uint_t
-ngx_http_agntkey_resp_passes_by(ngx_http_agntkey_resp_t *resp)
+ngx_http_agntkey_redis_resp_passes_by(ngx_http_agntkey_redis_resp_t *resp)
 {
     char         *p;
     size_t        n, len, digits;
@@ -285,7 +287,7 @@ ngx_http_agntkey_resp_passes_by(ngx_http_agntkey_resp_t *resp)
         return 0;
     }
 
-    if (ngx_http_agntkey_resp_drop(resp, len + 1) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_drop(resp, len + 1) != NGX_OK) {
         return 1;
     }
 
@@ -306,8 +308,8 @@ ngx_http_agntkey_resp_passes_by(ngx_http_agntkey_resp_t *resp)
 /* Returns how many of the bytes belong to that string and its end. */
 
 static size_t
-ngx_http_agntkey_resp_pass_by(ngx_http_agntkey_resp_t *resp, u_char *buf,
-    size_t len)
+ngx_http_agntkey_redis_resp_pass_by(ngx_http_agntkey_redis_resp_t *resp,
+                                    u_char *buf, size_t len)
 {
     size_t  i, n;
 
@@ -331,7 +333,8 @@ ngx_http_agntkey_resp_pass_by(ngx_http_agntkey_resp_t *resp, u_char *buf,
  */
 
 static ngx_int_t
-ngx_http_agntkey_resp_drop(ngx_http_agntkey_resp_t *resp, size_t len)
+ngx_http_agntkey_redis_resp_drop(ngx_http_agntkey_redis_resp_t *resp,
+                                 size_t len)
 {
     resp->large = 1;
 
@@ -354,23 +357,23 @@ ngx_http_agntkey_resp_drop(ngx_http_agntkey_resp_t *resp, size_t len)
 
 
 char *
-ngx_http_agntkey_resp_error(ngx_http_agntkey_resp_t *resp)
+ngx_http_agntkey_redis_resp_error(ngx_http_agntkey_redis_resp_t *resp)
 {
     return resp->error ? resp->error : resp->reader->errstr;
 }
 
 
 void
-ngx_http_agntkey_resp_free(ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_redis_resp_free(ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_uint_t  i;
 
-    if (reply == NULL || reply == &ngx_http_agntkey_resp_nothing) {
+    if (reply == NULL || reply == &ngx_http_agntkey_redis_resp_nothing) {
         return;
     }
 
     for (i = 0; i < reply->nelts; i++) {
-        ngx_http_agntkey_resp_free(reply->elts[i]);
+        ngx_http_agntkey_redis_resp_free(reply->elts[i]);
     }
 
     free(reply);
@@ -378,7 +381,8 @@ ngx_http_agntkey_resp_free(ngx_http_agntkey_reply_t *reply)
 
 
 ngx_int_t
-ngx_http_agntkey_resp_format(ngx_str_t *argv, ngx_uint_t argc, ngx_str_t *cmd)
+ngx_http_agntkey_redis_resp_format(ngx_str_t *argv, ngx_uint_t argc,
+                                   ngx_str_t *cmd)
 {
     int          len;
     char        *p;
@@ -410,7 +414,7 @@ ngx_http_agntkey_resp_format(ngx_str_t *argv, ngx_uint_t argc, ngx_str_t *cmd)
 
 
 void
-ngx_http_agntkey_resp_format_free(ngx_str_t *cmd)
+ngx_http_agntkey_redis_resp_format_free(ngx_str_t *cmd)
 {
     redisFreeCommand((char *) cmd->data);
     cmd->data = NULL;
@@ -418,8 +422,9 @@ ngx_http_agntkey_resp_format_free(ngx_str_t *cmd)
 }
 
 
-ngx_http_agntkey_reply_t *
-ngx_http_agntkey_resp_field(ngx_http_agntkey_reply_t *reply, const char *name)
+ngx_http_agntkey_redis_reply_t *
+ngx_http_agntkey_redis_resp_field(ngx_http_agntkey_redis_reply_t *reply,
+                                  const char *name)
 {
     size_t      len;
     ngx_str_t  *text;
@@ -457,8 +462,8 @@ ngx_http_agntkey_resp_field(ngx_http_agntkey_reply_t *reply, const char *name)
  */
 
 void
-ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply, u_char *buf,
-    ngx_str_t *text)
+ngx_http_agntkey_redis_resp_error_text(ngx_http_agntkey_redis_reply_t *reply,
+                                       u_char *buf, ngx_str_t *text)
 {
     size_t   len;
     u_char  *p, *last;
@@ -468,11 +473,12 @@ ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply, u_char *buf,
 
     text->data = buf;
 
-    if (ngx_http_agntkey_resp_error_skip(&p, last,
-                                         "ERR Error running script (", "): "))
+    if (ngx_http_agntkey_redis_resp_error_skip(&p, last,
+                                               "ERR Error running script (",
+                                               "): "))
     {
-        while (ngx_http_agntkey_resp_error_skip(&p, last,
-                                                "@user_script:", ": "))
+        while (ngx_http_agntkey_redis_resp_error_skip(&p, last,
+                                                      "@user_script:", ": "))
         {
             /* void */
         }
@@ -508,7 +514,7 @@ ngx_http_agntkey_resp_error_text(ngx_http_agntkey_reply_t *reply, u_char *buf,
 /* Returns 1 and *pos behind what ends with end, if it begins with start. */
 
 static ngx_uint_t
-ngx_http_agntkey_resp_error_skip(u_char **pos, u_char *last,
+ngx_http_agntkey_redis_resp_error_skip(u_char **pos, u_char *last,
     const char *start, const char *end)
 {
     size_t   len;
@@ -547,12 +553,12 @@ ngx_http_agntkey_resp_error_skip(u_char **pos, u_char *last,
  * connection.
  */
 
-static ngx_http_agntkey_reply_t *
-ngx_http_agntkey_resp_create_reply(const redisReadTask *task,
-    ngx_http_agntkey_resp_e type, size_t extra)
+static ngx_http_agntkey_redis_reply_t *
+ngx_http_agntkey_redis_resp_create_reply(const redisReadTask *task,
+    ngx_http_agntkey_redis_resp_e type, size_t extra)
 {
-    ngx_http_agntkey_resp_t   *resp;
-    ngx_http_agntkey_reply_t  *reply, *parent;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    ngx_http_agntkey_redis_reply_t  *reply, *parent;
 
     resp = task->privdata;
 
@@ -560,14 +566,14 @@ ngx_http_agntkey_resp_create_reply(const redisReadTask *task,
         || extra > NGX_HTTP_AGNTKEY_RESP_BYTES - resp->bytes
         || resp->elements == NGX_HTTP_AGNTKEY_RESP_ELEMENTS)
     {
-        return (ngx_http_agntkey_resp_drop(resp, extra) == NGX_OK)
-               ? &ngx_http_agntkey_resp_nothing : NULL;
+        return (ngx_http_agntkey_redis_resp_drop(resp, extra) == NGX_OK)
+               ? &ngx_http_agntkey_redis_resp_nothing : NULL;
     }
 
     resp->bytes += extra;
     resp->elements++;
 
-    reply = calloc(1, sizeof(ngx_http_agntkey_reply_t) + extra);
+    reply = calloc(1, sizeof(ngx_http_agntkey_redis_reply_t) + extra);
     if (reply == NULL) {
         resp->error = "no memory for a reply";
         return NULL;
@@ -585,12 +591,12 @@ ngx_http_agntkey_resp_create_reply(const redisReadTask *task,
 
 
 static void *
-ngx_http_agntkey_resp_create_string(const redisReadTask *task, char *str,
+ngx_http_agntkey_redis_resp_create_string(const redisReadTask *task, char *str,
     size_t len)
 {
-    ngx_http_agntkey_resp_t   *resp;
-    ngx_http_agntkey_reply_t  *reply;
-    ngx_http_agntkey_resp_e    type;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    ngx_http_agntkey_redis_reply_t  *reply;
+    ngx_http_agntkey_redis_resp_e    type;
 
     resp = task->privdata;
 
@@ -627,8 +633,8 @@ ngx_http_agntkey_resp_create_string(const redisReadTask *task, char *str,
         return NULL;
     }
 
-    reply = ngx_http_agntkey_resp_create_reply(task, type, len + 1);
-    if (reply == NULL || reply == &ngx_http_agntkey_resp_nothing) {
+    reply = ngx_http_agntkey_redis_resp_create_reply(task, type, len + 1);
+    if (reply == NULL || reply == &ngx_http_agntkey_redis_resp_nothing) {
         return reply;
     }
 
@@ -641,12 +647,12 @@ ngx_http_agntkey_resp_create_string(const redisReadTask *task, char *str,
 
 
 static void *
-ngx_http_agntkey_resp_create_array(const redisReadTask *task,
-    ngx_http_agntkey_resp_count_t n)
+ngx_http_agntkey_redis_resp_create_array(const redisReadTask *task,
+    ngx_http_agntkey_redis_resp_count_t n)
 {
-    size_t                     count;
-    ngx_http_agntkey_resp_t   *resp;
-    ngx_http_agntkey_reply_t  *reply;
+    size_t                           count;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
     resp = task->privdata;
 
@@ -669,30 +675,30 @@ ngx_http_agntkey_resp_create_array(const redisReadTask *task,
         resp->large = 1;
     }
 
-    reply = ngx_http_agntkey_resp_create_reply(task,
-                                NGX_HTTP_AGNTKEY_RESP_ARRAY,
-                                resp->large ? 0 : count
-                                          * sizeof(ngx_http_agntkey_reply_t *));
-    if (reply == NULL || reply == &ngx_http_agntkey_resp_nothing) {
+    reply = ngx_http_agntkey_redis_resp_create_reply(task,
+                NGX_HTTP_AGNTKEY_RESP_ARRAY,
+                resp->large ? 0
+                            : count * sizeof(ngx_http_agntkey_redis_reply_t *));
+    if (reply == NULL || reply == &ngx_http_agntkey_redis_resp_nothing) {
         return reply;
     }
 
     reply->nelts = count;
-    reply->elts = (ngx_http_agntkey_reply_t **) (reply + 1);
+    reply->elts = (ngx_http_agntkey_redis_reply_t **) (reply + 1);
 
     return reply;
 }
 
 
 static void *
-ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
+ngx_http_agntkey_redis_resp_create_integer(const redisReadTask *task,
     long long value)
 {
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
-    reply = ngx_http_agntkey_resp_create_reply(task,
+    reply = ngx_http_agntkey_redis_resp_create_reply(task,
                                           NGX_HTTP_AGNTKEY_RESP_INTEGER, 0);
-    if (reply && reply != &ngx_http_agntkey_resp_nothing) {
+    if (reply && reply != &ngx_http_agntkey_redis_resp_nothing) {
         reply->integer = value;
     }
 
@@ -701,9 +707,9 @@ ngx_http_agntkey_resp_create_integer(const redisReadTask *task,
 
 
 static void *
-ngx_http_agntkey_resp_create_nil(const redisReadTask *task)
+ngx_http_agntkey_redis_resp_create_nil(const redisReadTask *task)
 {
-    ngx_http_agntkey_resp_t  *resp;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
     /* "_" of RESP3; in RESP2 a string or an array is nil */
 
@@ -713,15 +719,16 @@ ngx_http_agntkey_resp_create_nil(const redisReadTask *task)
         return NULL;
     }
 
-    return ngx_http_agntkey_resp_create_reply(task,
-                                              NGX_HTTP_AGNTKEY_RESP_NIL, 0);
+    return ngx_http_agntkey_redis_resp_create_reply(task,
+                                                    NGX_HTTP_AGNTKEY_RESP_NIL,
+                                                    0);
 }
 
 
 static void
-ngx_http_agntkey_resp_free_object(void *reply)
+ngx_http_agntkey_redis_resp_free_object(void *reply)
 {
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
@@ -730,10 +737,10 @@ ngx_http_agntkey_resp_free_object(void *reply)
 /* RESP3 was not asked for, and without these hiredis hands out no pointers */
 
 static void *
-ngx_http_agntkey_resp_create_double(const redisReadTask *task, double value,
-    char *str, size_t len)
+ngx_http_agntkey_redis_resp_create_double(const redisReadTask *task,
+                                          double value, char *str, size_t len)
 {
-    ngx_http_agntkey_resp_t  *resp;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
     resp = task->privdata;
     resp->error = "not RESP2";
@@ -743,9 +750,9 @@ ngx_http_agntkey_resp_create_double(const redisReadTask *task, double value,
 
 
 static void *
-ngx_http_agntkey_resp_create_bool(const redisReadTask *task, int value)
+ngx_http_agntkey_redis_resp_create_bool(const redisReadTask *task, int value)
 {
-    ngx_http_agntkey_resp_t  *resp;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
     resp = task->privdata;
     resp->error = "not RESP2";

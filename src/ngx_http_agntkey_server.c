@@ -13,36 +13,37 @@
 #define NGX_HTTP_AGNTKEY_PASSWORD_MAX   1024
 
 
-static ngx_int_t ngx_http_agntkey_server_password(ngx_conf_t *cf,
+static ngx_int_t ngx_http_agntkey_redis_conf_password(ngx_conf_t *cf,
     ngx_str_t *name, ngx_str_t *password);
-static ngx_int_t ngx_http_agntkey_server_setup(ngx_conf_t *cf,
-    ngx_http_agntkey_server_t *server, ngx_http_agntkey_url_t *url);
-static ngx_int_t ngx_http_agntkey_server_add(ngx_conf_t *cf,
-    ngx_http_agntkey_server_t *server, const char *name, ngx_str_t *argv,
+static ngx_int_t ngx_http_agntkey_redis_conf_setup(ngx_conf_t *cf,
+    ngx_http_agntkey_redis_conf_t *conf, ngx_http_agntkey_redis_url_t *url);
+static ngx_int_t ngx_http_agntkey_redis_conf_add(ngx_conf_t *cf,
+    ngx_http_agntkey_redis_conf_t *conf, const char *name, ngx_str_t *argv,
     ngx_uint_t argc);
 
 
 ngx_int_t
-ngx_http_agntkey_server_init(ngx_conf_t *cf, ngx_http_agntkey_server_t *server,
-    ngx_resolver_t *resolver)
+ngx_http_agntkey_redis_conf_init(ngx_conf_t *cf,
+                                 ngx_http_agntkey_redis_conf_t *conf,
+                                 ngx_resolver_t *resolver)
 {
-    char                    *err;
-    u_char                  *buf;
-    ngx_http_agntkey_url_t   url;
+    char                          *err;
+    u_char                        *buf;
+    ngx_http_agntkey_redis_url_t   url;
 
-    buf = ngx_pnalloc(cf->pool, server->url.len + 1);
+    buf = ngx_pnalloc(cf->pool, conf->url.len + 1);
     if (buf == NULL) {
         return NGX_ERROR;
     }
 
-    err = ngx_http_agntkey_url_parse(&server->url, buf, &url);
+    err = ngx_http_agntkey_redis_url_parse(&conf->url, buf, &url);
     if (err) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "bad URL in \"agntkey_redis\": %s", err);
         return NGX_ERROR;
     }
 
-    if (server->password_file.len) {
+    if (conf->password_file.len) {
 
         if (url.password.len) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -52,23 +53,23 @@ ngx_http_agntkey_server_init(ngx_conf_t *cf, ngx_http_agntkey_server_t *server,
             return NGX_ERROR;
         }
 
-        if (ngx_http_agntkey_server_password(cf, &server->password_file,
-                                             &url.password)
+        if (ngx_http_agntkey_redis_conf_password(cf, &conf->password_file,
+                                                 &url.password)
             != NGX_OK)
         {
             return NGX_ERROR;
         }
     }
 
-    if (ngx_http_agntkey_server_setup(cf, server, &url) != NGX_OK) {
+    if (ngx_http_agntkey_redis_conf_setup(cf, conf, &url) != NGX_OK) {
         return NGX_ERROR;
     }
 
     if (!url.unix_socket) {
-        server->peer.resolver = resolver;
+        conf->peer.resolver = resolver;
     }
 
-    if (ngx_http_agntkey_peer_init(cf, &server->peer, &url) != NGX_OK) {
+    if (ngx_http_agntkey_redis_peer_init(cf, &conf->peer, &url) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -76,7 +77,7 @@ ngx_http_agntkey_server_init(ngx_conf_t *cf, ngx_http_agntkey_server_t *server,
         return NGX_OK;
     }
 
-    if (!server->ssl.certificate.len != !server->ssl.certificate_key.len) {
+    if (!conf->ssl.certificate.len != !conf->ssl.certificate_key.len) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"agntkey_redis_ssl_certificate\" and "
                            "\"agntkey_redis_ssl_certificate_key\" "
@@ -84,12 +85,12 @@ ngx_http_agntkey_server_init(ngx_conf_t *cf, ngx_http_agntkey_server_t *server,
         return NGX_ERROR;
     }
 
-    return ngx_http_agntkey_peer_init_ssl(cf, &server->peer, &server->ssl);
+    return ngx_http_agntkey_redis_peer_init_ssl(cf, &conf->peer, &conf->ssl);
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_server_password(ngx_conf_t *cf, ngx_str_t *name,
+ngx_http_agntkey_redis_conf_password(ngx_conf_t *cf, ngx_str_t *name,
     ngx_str_t *password)
 {
     u_char    *p, *buf;
@@ -153,8 +154,8 @@ ngx_http_agntkey_server_password(ngx_conf_t *cf, ngx_str_t *name,
 
 
 static ngx_int_t
-ngx_http_agntkey_server_setup(ngx_conf_t *cf,
-    ngx_http_agntkey_server_t *server, ngx_http_agntkey_url_t *url)
+ngx_http_agntkey_redis_conf_setup(ngx_conf_t *cf,
+    ngx_http_agntkey_redis_conf_t *conf, ngx_http_agntkey_redis_url_t *url)
 {
     u_char      db[NGX_INT_T_LEN];
     ngx_str_t   argv[3];
@@ -172,7 +173,7 @@ ngx_http_agntkey_server_setup(ngx_conf_t *cf,
 
         argv[n++] = url->password;
 
-        if (ngx_http_agntkey_server_add(cf, server, "AUTH", argv, n)
+        if (ngx_http_agntkey_redis_conf_add(cf, conf, "AUTH", argv, n)
             != NGX_OK)
         {
             return NGX_ERROR;
@@ -184,7 +185,7 @@ ngx_http_agntkey_server_setup(ngx_conf_t *cf,
         argv[1].data = db;
         argv[1].len = ngx_sprintf(db, "%ui", url->db) - db;
 
-        if (ngx_http_agntkey_server_add(cf, server, "SELECT", argv, 2)
+        if (ngx_http_agntkey_redis_conf_add(cf, conf, "SELECT", argv, 2)
             != NGX_OK)
         {
             return NGX_ERROR;
@@ -195,7 +196,7 @@ ngx_http_agntkey_server_setup(ngx_conf_t *cf,
 
     ngx_str_set(&argv[0], "PING");
 
-    if (ngx_http_agntkey_server_add(cf, server, "PING", argv, 1) != NGX_OK) {
+    if (ngx_http_agntkey_redis_conf_add(cf, conf, "PING", argv, 1) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -205,22 +206,24 @@ ngx_http_agntkey_server_setup(ngx_conf_t *cf,
     ngx_str_set(&argv[1], "SETNAME");
     ngx_str_set(&argv[2], "agntkey");
 
-    return ngx_http_agntkey_server_add(cf, server, "CLIENT", argv, 3);
+    return ngx_http_agntkey_redis_conf_add(cf, conf, "CLIENT", argv, 3);
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_server_add(ngx_conf_t *cf, ngx_http_agntkey_server_t *server,
-    const char *name, ngx_str_t *argv, ngx_uint_t argc)
+ngx_http_agntkey_redis_conf_add(ngx_conf_t *cf,
+                                ngx_http_agntkey_redis_conf_t *conf,
+                                const char *name, ngx_str_t *argv,
+                                ngx_uint_t argc)
 {
     u_char     *p;
     ngx_str_t   bytes, *setup;
 
-    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    setup = &server->setup;
+    setup = &conf->setup;
 
     p = ngx_pnalloc(cf->pool, setup->len + bytes.len);
 
@@ -234,11 +237,11 @@ ngx_http_agntkey_server_add(ngx_conf_t *cf, ngx_http_agntkey_server_t *server,
         setup->data = p;
         setup->len += bytes.len;
 
-        server->setup_names[server->nsetup++] = name;
+        conf->setup_names[conf->nsetup++] = name;
     }
 
     ngx_explicit_memzero(bytes.data, bytes.len);
-    ngx_http_agntkey_resp_format_free(&bytes);
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
 
     return p ? NGX_OK : NGX_ERROR;
 }

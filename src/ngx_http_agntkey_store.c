@@ -13,24 +13,24 @@
  * What is remembered is read again after that many ms, less a random quarter,
  * whatever happens: for a change that Redis does not tell of (SWAPDB).
  */
-#define NGX_HTTP_AGNTKEY_STORE_AGE    60000
+#define NGX_HTTP_AGNTKEY_LOOKUP_AGE   60000
 
 /* of look-ups under way that others may join; a power of two */
-#define NGX_HTTP_AGNTKEY_STORE_BUCKETS  1024
+#define NGX_HTTP_AGNTKEY_LOOKUP_BUCKETS  1024
 
 
 /* owner of all it points to; one for each worker */
 
-struct ngx_http_agntkey_store_s {
+struct ngx_http_agntkey_lookup_s {
     ngx_http_agntkey_redis_t      *redis;
     ngx_http_agntkey_fence_t      *fence;
-    ngx_http_agntkey_lookups_t    *lookups;
-    ngx_http_agntkey_watch_t      *watch;        /* NULL: no need */
+    ngx_http_agntkey_fetcher_t    *fetcher;
+    ngx_http_agntkey_lease_t      *lease;        /* NULL: no need */
     ngx_http_agntkey_cache_t      *cache;        /* NULL: no memory */
     ngx_log_t                     *log;
 
     /* what is under way and others may join */
-    ngx_http_agntkey_find_t      **finds;
+    ngx_http_agntkey_flight_t    **flights;
 
     uint64_t                       asked;        /* look-ups sent so far */
 
@@ -40,11 +40,11 @@ struct ngx_http_agntkey_store_s {
 
 /* a look-up, for as many as wait for it; also when all of them have gone */
 
-struct ngx_http_agntkey_find_s {
-    ngx_http_agntkey_find_t       *next;         /* in its bucket */
-    ngx_http_agntkey_store_t      *store;
+struct ngx_http_agntkey_flight_s {
+    ngx_http_agntkey_flight_t     *next;         /* in its bucket */
+    ngx_http_agntkey_lookup_t     *lookup;
     ngx_queue_t                    waiters;
-    ngx_http_agntkey_lookup_t      lookup;
+    ngx_http_agntkey_fetch_t       fetch;
 
     /*
      * What is read is remembered, and others may join, if the epoch is still
@@ -53,170 +53,174 @@ struct ngx_http_agntkey_find_s {
      */
     uint64_t                       epoch;
     uint64_t                       changes;
-    ngx_http_agntkey_workspace_t  *home;         /* NULL: not asked for */
+    ngx_http_agntkey_workspace_t  *workspace;    /* NULL: not asked for */
     int64_t                        sent;         /* ms */
     uint64_t                       number;       /* in the order of sending */
 
-    unsigned                       open:1;       /* stands in a bucket */
+    unsigned                       joinable:1;   /* stands in a bucket */
 };
 
 
-static void ngx_http_agntkey_store_changed(void *data, ngx_str_t *key);
-static void ngx_http_agntkey_store_lost(void *data, int64_t good);
-static ngx_http_agntkey_find_t **ngx_http_agntkey_store_bucket(
-    ngx_http_agntkey_store_t *store, u_char *id);
-static ngx_http_agntkey_find_t *ngx_http_agntkey_store_opened(
-    ngx_http_agntkey_store_t *store, u_char *id);
-static ngx_http_agntkey_find_t *ngx_http_agntkey_store_join(
-    ngx_http_agntkey_store_t *store, u_char *id, int64_t now);
-static ngx_uint_t ngx_http_agntkey_find_fresh(ngx_http_agntkey_find_t *find);
-static void ngx_http_agntkey_find_open(void *data);
-static void ngx_http_agntkey_find_home(void *data, ngx_str_t *name);
-static void ngx_http_agntkey_find_key_read(void *data,
+static void ngx_http_agntkey_lookup_changed(void *data, ngx_str_t *key);
+static void ngx_http_agntkey_lookup_lost(void *data, int64_t good);
+static ngx_http_agntkey_flight_t **ngx_http_agntkey_lookup_bucket(
+    ngx_http_agntkey_lookup_t *lookup, u_char *id);
+static ngx_http_agntkey_flight_t *ngx_http_agntkey_lookup_opened(
+    ngx_http_agntkey_lookup_t *lookup, u_char *id);
+static ngx_http_agntkey_flight_t *ngx_http_agntkey_lookup_join(
+    ngx_http_agntkey_lookup_t *lookup, u_char *id, int64_t now);
+static ngx_uint_t ngx_http_agntkey_lookup_flight_fresh(
+    ngx_http_agntkey_flight_t *flight);
+static void ngx_http_agntkey_lookup_flight_list(void *data);
+static void ngx_http_agntkey_lookup_flight_workspace(void *data,
+    ngx_str_t *name);
+static void ngx_http_agntkey_lookup_flight_key_read(void *data,
     ngx_http_agntkey_record_t *key);
-static void ngx_http_agntkey_find_home_read(void *data, ngx_str_t *name,
-    ngx_uint_t active);
-static ngx_uint_t ngx_http_agntkey_find_wanted(void *data);
-static void ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find);
-static void ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find,
-    ngx_int_t rc);
-static void ngx_http_agntkey_find_done(void *data, ngx_int_t rc);
-static void ngx_http_agntkey_find_free(ngx_http_agntkey_find_t *find);
+static void ngx_http_agntkey_lookup_flight_workspace_read(void *data,
+    ngx_str_t *name, ngx_uint_t active);
+static ngx_uint_t ngx_http_agntkey_lookup_flight_has_waiters(void *data);
+static void ngx_http_agntkey_lookup_flight_unlist(
+    ngx_http_agntkey_flight_t *flight);
+static void ngx_http_agntkey_lookup_flight_remember(
+    ngx_http_agntkey_flight_t *flight, ngx_int_t rc);
+static void ngx_http_agntkey_lookup_flight_done(void *data, ngx_int_t rc);
+static void ngx_http_agntkey_lookup_flight_free(
+    ngx_http_agntkey_flight_t *flight);
 
 
-ngx_http_agntkey_store_t *
-ngx_http_agntkey_store_create(ngx_http_agntkey_server_t *server,
-    ngx_http_agntkey_store_conf_t *conf, ngx_uint_t listen, ngx_log_t *log)
+ngx_http_agntkey_lookup_t *
+ngx_http_agntkey_lookup_create(ngx_http_agntkey_redis_conf_t *redis_conf,
+    ngx_http_agntkey_lookup_conf_t *conf, ngx_uint_t subscribe, ngx_log_t *log)
 {
-    ngx_http_agntkey_store_t            *store;
-    ngx_http_agntkey_watch_handlers_t    from;
-    ngx_http_agntkey_lookup_handlers_t   found;
+    ngx_http_agntkey_lookup_t          *lookup;
+    ngx_http_agntkey_lease_handlers_t   from;
+    ngx_http_agntkey_fetch_handlers_t   found;
 
-    store = ngx_calloc(sizeof(ngx_http_agntkey_store_t), log);
-    if (store == NULL) {
+    lookup = ngx_calloc(sizeof(ngx_http_agntkey_lookup_t), log);
+    if (lookup == NULL) {
         return NULL;
     }
 
-    store->log = log;
+    lookup->log = log;
 
-    store->finds = ngx_calloc(NGX_HTTP_AGNTKEY_STORE_BUCKETS
-                              * sizeof(ngx_http_agntkey_find_t *), log);
-    if (store->finds == NULL) {
+    lookup->flights = ngx_calloc(NGX_HTTP_AGNTKEY_LOOKUP_BUCKETS
+                                 * sizeof(ngx_http_agntkey_flight_t *), log);
+    if (lookup->flights == NULL) {
         goto failed;
     }
 
-    store->redis = ngx_http_agntkey_redis_create(server, log);
-    if (store->redis == NULL) {
+    lookup->redis = ngx_http_agntkey_redis_create(redis_conf, log);
+    if (lookup->redis == NULL) {
         goto failed;
     }
 
-    store->fence = ngx_http_agntkey_fence_create(store->redis, log);
-    if (store->fence == NULL) {
+    lookup->fence = ngx_http_agntkey_fence_create(lookup->redis, log);
+    if (lookup->fence == NULL) {
         goto failed;
     }
 
-    found.key_asked = ngx_http_agntkey_find_open;
-    found.workspace_asked = ngx_http_agntkey_find_home;
-    found.key_read = ngx_http_agntkey_find_key_read;
-    found.workspace_read = ngx_http_agntkey_find_home_read;
-    found.wanted = ngx_http_agntkey_find_wanted;
-    found.done = ngx_http_agntkey_find_done;
+    found.key_asked = ngx_http_agntkey_lookup_flight_list;
+    found.workspace_asked = ngx_http_agntkey_lookup_flight_workspace;
+    found.key_read = ngx_http_agntkey_lookup_flight_key_read;
+    found.workspace_read = ngx_http_agntkey_lookup_flight_workspace_read;
+    found.has_waiters = ngx_http_agntkey_lookup_flight_has_waiters;
+    found.done = ngx_http_agntkey_lookup_flight_done;
 
-    store->lookups = ngx_http_agntkey_lookups_create(store->redis,
-                                                     store->fence, &found,
-                                                     log);
-    if (store->lookups == NULL) {
+    lookup->fetcher = ngx_http_agntkey_fetcher_create(lookup->redis,
+                                                      lookup->fence, &found,
+                                                      log);
+    if (lookup->fetcher == NULL) {
         goto failed;
     }
 
     if (conf->entries) {
-        store->cache = ngx_http_agntkey_cache_create(conf->entries,
-                                                     conf->negative, log);
-        if (store->cache == NULL) {
+        lookup->cache = ngx_http_agntkey_cache_create(conf->entries,
+                                                      conf->negative, log);
+        if (lookup->cache == NULL) {
             goto failed;
         }
     }
 
-    if (conf->entries || listen) {
-        from.changed = ngx_http_agntkey_store_changed;
-        from.lost = ngx_http_agntkey_store_lost;
+    if (conf->entries || subscribe) {
+        from.changed = ngx_http_agntkey_lookup_changed;
+        from.expired = ngx_http_agntkey_lookup_lost;
 
-        store->watch = ngx_http_agntkey_watch_create(server, store->redis,
+        lookup->lease = ngx_http_agntkey_lease_create(redis_conf, lookup->redis,
                                             conf->entries ? conf->lease : 0,
-                                            &from, store, log);
-        if (store->watch == NULL) {
+                                            &from, lookup, log);
+        if (lookup->lease == NULL) {
             goto failed;
         }
     }
 
-    ngx_http_agntkey_redis_connect(store->redis);
+    ngx_http_agntkey_redis_connect(lookup->redis);
 
-    return store;
+    return lookup;
 
 failed:
 
-    ngx_http_agntkey_store_destroy(store);
+    ngx_http_agntkey_lookup_destroy(lookup);
 
     return NULL;
 }
 
 
 void
-ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store)
+ngx_http_agntkey_lookup_destroy(ngx_http_agntkey_lookup_t *lookup)
 {
-    if (store->watch) {
-        ngx_http_agntkey_watch_destroy(store->watch);
+    if (lookup->lease) {
+        ngx_http_agntkey_lease_destroy(lookup->lease);
     }
 
-    if (store->redis) {
-        ngx_http_agntkey_redis_destroy(store->redis);
+    if (lookup->redis) {
+        ngx_http_agntkey_redis_destroy(lookup->redis);
     }
 
-    if (store->cache) {
-        ngx_http_agntkey_cache_destroy(store->cache);
+    if (lookup->cache) {
+        ngx_http_agntkey_cache_destroy(lookup->cache);
     }
 
-    if (store->lookups) {
-        ngx_http_agntkey_lookups_destroy(store->lookups);
+    if (lookup->fetcher) {
+        ngx_http_agntkey_fetcher_destroy(lookup->fetcher);
     }
 
-    if (store->fence) {
-        ngx_http_agntkey_fence_destroy(store->fence);
+    if (lookup->fence) {
+        ngx_http_agntkey_fence_destroy(lookup->fence);
     }
 
-    if (store->finds) {
-        ngx_free(store->finds);
+    if (lookup->flights) {
+        ngx_free(lookup->flights);
     }
 
-    ngx_free(store);
+    ngx_free(lookup);
 }
 
 
 ngx_http_agntkey_redis_t *
-ngx_http_agntkey_store_redis(ngx_http_agntkey_store_t *store)
+ngx_http_agntkey_lookup_redis(ngx_http_agntkey_lookup_t *lookup)
 {
-    return store->redis;
+    return lookup->redis;
 }
 
 
-ngx_http_agntkey_watch_t *
-ngx_http_agntkey_store_watch(ngx_http_agntkey_store_t *store)
+ngx_http_agntkey_lease_t *
+ngx_http_agntkey_lookup_lease(ngx_http_agntkey_lookup_t *lookup)
 {
-    return store->watch;
+    return lookup->lease;
 }
 
 
 ngx_http_agntkey_entry_t *
-ngx_http_agntkey_store_cached(ngx_http_agntkey_store_t *store, u_char *id)
+ngx_http_agntkey_lookup_cached(ngx_http_agntkey_lookup_t *lookup, u_char *id)
 {
     int64_t                    now;
     ngx_http_agntkey_entry_t  *entry;
 
-    if (store->cache == NULL) {
+    if (lookup->cache == NULL) {
         return NULL;
     }
 
-    entry = ngx_http_agntkey_cache_find(store->cache, id);
+    entry = ngx_http_agntkey_cache_find(lookup->cache, id);
 
     if (entry == NULL) {
         return NULL;
@@ -224,8 +228,8 @@ ngx_http_agntkey_store_cached(ngx_http_agntkey_store_t *store, u_char *id)
 
     now = ngx_http_agntkey_clock();
 
-    if (!ngx_http_agntkey_watch_trusted(store->watch, now)
-        || !ngx_http_agntkey_cache_good(store->cache, entry, now))
+    if (!ngx_http_agntkey_lease_valid(lookup->lease, now)
+        || !ngx_http_agntkey_cache_renew(lookup->cache, entry, now))
     {
         return NULL;
     }
@@ -237,16 +241,16 @@ ngx_http_agntkey_store_cached(ngx_http_agntkey_store_t *store, u_char *id)
 
 
 ngx_http_agntkey_entry_t *
-ngx_http_agntkey_store_stale(ngx_http_agntkey_store_t *store, u_char *id,
+ngx_http_agntkey_lookup_stale(ngx_http_agntkey_lookup_t *lookup, u_char *id,
     ngx_msec_t ms)
 {
     ngx_http_agntkey_entry_t  *entry;
 
-    if (store->cache == NULL || ms == 0) {
+    if (lookup->cache == NULL || ms == 0) {
         return NULL;
     }
 
-    entry = ngx_http_agntkey_cache_stale(store->cache, id,
+    entry = ngx_http_agntkey_cache_stale(lookup->cache, id,
                                          ngx_http_agntkey_clock(),
                                          (int64_t) ms);
     if (entry == NULL) {
@@ -255,10 +259,10 @@ ngx_http_agntkey_store_stale(ngx_http_agntkey_store_t *store, u_char *id,
 
     ngx_http_agntkey_cache_ref(entry);
 
-    if (!store->stale) {
-        store->stale = 1;
+    if (!lookup->stale) {
+        lookup->stale = 1;
 
-        ngx_log_error(NGX_LOG_WARN, store->log, 0,
+        ngx_log_error(NGX_LOG_WARN, lookup->log, 0,
                       "agntkey: Redis cannot be asked: keys that were good "
                       "before are accepted (agntkey_stale)");
     }
@@ -268,53 +272,53 @@ ngx_http_agntkey_store_stale(ngx_http_agntkey_store_t *store, u_char *id,
 
 
 void
-ngx_http_agntkey_store_release(ngx_http_agntkey_store_t *store,
+ngx_http_agntkey_lookup_release(ngx_http_agntkey_lookup_t *lookup,
     ngx_http_agntkey_entry_t *entry)
 {
-    ngx_http_agntkey_cache_unref(store->cache, entry);
+    ngx_http_agntkey_cache_unref(lookup->cache, entry);
 }
 
 
 ngx_int_t
-ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store, u_char *id,
+ngx_http_agntkey_lookup_find(ngx_http_agntkey_lookup_t *lookup, u_char *id,
     ngx_http_agntkey_waiter_t *waiter)
 {
-    ngx_http_agntkey_find_t  *find;
+    ngx_http_agntkey_flight_t  *flight;
 
-    find = ngx_http_agntkey_store_join(store, id, ngx_http_agntkey_clock());
+    flight = ngx_http_agntkey_lookup_join(lookup, id, ngx_http_agntkey_clock());
 
-    if (find == NULL) {
-        find = ngx_calloc(sizeof(ngx_http_agntkey_find_t), store->log);
-        if (find == NULL) {
+    if (flight == NULL) {
+        flight = ngx_calloc(sizeof(ngx_http_agntkey_flight_t), lookup->log);
+        if (flight == NULL) {
             return NGX_DECLINED;
         }
 
-        find->store = store;
-        ngx_queue_init(&find->waiters);
+        flight->lookup = lookup;
+        ngx_queue_init(&flight->waiters);
 
-        find->lookup.data = find;
-        ngx_memcpy(find->lookup.id, id, NGX_HTTP_AGNTKEY_ID_LEN);
+        flight->fetch.data = flight;
+        ngx_memcpy(flight->fetch.id, id, NGX_HTTP_AGNTKEY_ID_LEN);
 
-        if (ngx_http_agntkey_lookup_start(store->lookups, &find->lookup)
+        if (ngx_http_agntkey_fetch_start(lookup->fetcher, &flight->fetch)
             != NGX_OK)
         {
-            ngx_http_agntkey_find_free(find);
+            ngx_http_agntkey_lookup_flight_free(flight);
             return NGX_DECLINED;
         }
     }
 
-    waiter->find = find;
-    ngx_queue_insert_tail(&find->waiters, &waiter->queue);
+    waiter->flight = flight;
+    ngx_queue_insert_tail(&flight->waiters, &waiter->queue);
 
     return NGX_OK;
 }
 
 
 void
-ngx_http_agntkey_store_cancel(ngx_http_agntkey_waiter_t *waiter)
+ngx_http_agntkey_lookup_cancel(ngx_http_agntkey_waiter_t *waiter)
 {
-    if (waiter->find) {
-        waiter->find = NULL;
+    if (waiter->flight) {
+        waiter->flight = NULL;
         ngx_queue_remove(&waiter->queue);
     }
 }
@@ -326,34 +330,35 @@ ngx_http_agntkey_store_cancel(ngx_http_agntkey_waiter_t *waiter)
  */
 
 static void
-ngx_http_agntkey_store_changed(void *data, ngx_str_t *key)
+ngx_http_agntkey_lookup_changed(void *data, ngx_str_t *key)
 {
-    ngx_http_agntkey_store_forget(data, key);
+    ngx_http_agntkey_lookup_forget(data, key);
 }
 
 
 void
-ngx_http_agntkey_store_forget(ngx_http_agntkey_store_t *store, ngx_str_t *key)
+ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
+                               ngx_str_t *key)
 {
-    u_char                    *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
-    size_t                     n;
-    ngx_str_t                  name;
-    ngx_http_agntkey_find_t   *find;
+    u_char                      *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
+    size_t                       n;
+    ngx_str_t                    name;
+    ngx_http_agntkey_flight_t   *flight;
 
-    if (store->cache == NULL) {
+    if (lookup->cache == NULL) {
         return;
     }
 
     if (key == NULL) {
-        ngx_http_agntkey_cache_flush(store->cache);
+        ngx_http_agntkey_cache_flush(lookup->cache);
         return;
     }
 
     p = key->data;
-    n = sizeof(NGX_HTTP_AGNTKEY_LOOKUP_KEY) - 1;
+    n = sizeof(NGX_HTTP_AGNTKEY_FETCH_KEY) - 1;
 
-    if (key->len == n + sizeof(NGX_HTTP_AGNTKEY_LOOKUP_SLOT) - 1
-        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_LOOKUP_KEY, n) == 0)
+    if (key->len == n + sizeof(NGX_HTTP_AGNTKEY_FETCH_SLOT) - 1
+        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_FETCH_KEY, n) == 0)
     {
         p += n + 1;
         ngx_memcpy(id, p, NGX_HTTP_AGNTKEY_TAG_LEN);
@@ -361,12 +366,12 @@ ngx_http_agntkey_store_forget(ngx_http_agntkey_store_t *store, ngx_str_t *key)
                    p + NGX_HTTP_AGNTKEY_TAG_LEN + 1,
                    NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
 
-        ngx_http_agntkey_cache_forget(store->cache, id);
+        ngx_http_agntkey_cache_forget(lookup->cache, id);
 
-        find = ngx_http_agntkey_store_opened(store, id);
+        flight = ngx_http_agntkey_lookup_opened(lookup, id);
 
-        if (find) {
-            ngx_http_agntkey_find_shut(find);
+        if (flight) {
+            ngx_http_agntkey_lookup_flight_unlist(flight);
         }
 
         return;
@@ -374,155 +379,162 @@ ngx_http_agntkey_store_forget(ngx_http_agntkey_store_t *store, ngx_str_t *key)
 
     /* "{tag}" and the name */
 
-    n = sizeof(NGX_HTTP_AGNTKEY_LOOKUP_WORKSPACE) - 1;
+    n = sizeof(NGX_HTTP_AGNTKEY_FETCH_WORKSPACE) - 1;
 
     if (key->len > n + NGX_HTTP_AGNTKEY_TAG_LEN + 2
-        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_LOOKUP_WORKSPACE, n) == 0)
+        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_FETCH_WORKSPACE, n) == 0)
     {
         p += n + 1;
 
         name.data = p + NGX_HTTP_AGNTKEY_TAG_LEN + 1;
         name.len = key->data + key->len - name.data;
 
-        ngx_http_agntkey_cache_forget_workspace(store->cache, p, &name);
+        ngx_http_agntkey_cache_forget_workspace(lookup->cache, p, &name);
     }
 }
 
 
 static void
-ngx_http_agntkey_store_lost(void *data, int64_t good)
+ngx_http_agntkey_lookup_lost(void *data, int64_t good)
 {
-    ngx_http_agntkey_store_t  *store = data;
+    ngx_http_agntkey_lookup_t  *lookup = data;
 
-    ngx_http_agntkey_cache_end_epoch(store->cache, good);
+    ngx_http_agntkey_cache_end_epoch(lookup->cache, good);
 }
 
 
-static ngx_http_agntkey_find_t **
-ngx_http_agntkey_store_bucket(ngx_http_agntkey_store_t *store, u_char *id)
+static ngx_http_agntkey_flight_t **
+ngx_http_agntkey_lookup_bucket(ngx_http_agntkey_lookup_t *lookup, u_char *id)
 {
-    return &store->finds[ngx_http_agntkey_cache_hash(store->cache, id)
-                         & (NGX_HTTP_AGNTKEY_STORE_BUCKETS - 1)];
+    return &lookup->flights[ngx_http_agntkey_cache_hash(lookup->cache, id)
+                         & (NGX_HTTP_AGNTKEY_LOOKUP_BUCKETS - 1)];
 }
 
 
 /* The look-up of an id that others may join, or NULL; there is one at most. */
 
-static ngx_http_agntkey_find_t *
-ngx_http_agntkey_store_opened(ngx_http_agntkey_store_t *store, u_char *id)
+static ngx_http_agntkey_flight_t *
+ngx_http_agntkey_lookup_opened(ngx_http_agntkey_lookup_t *lookup, u_char *id)
 {
-    ngx_http_agntkey_find_t  *find;
+    ngx_http_agntkey_flight_t  *flight;
 
-    for (find = *ngx_http_agntkey_store_bucket(store, id);
-         find;
-         find = find->next)
+    for (flight = *ngx_http_agntkey_lookup_bucket(lookup, id);
+         flight;
+         flight = flight->next)
     {
-        if (ngx_memcmp(find->lookup.id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
+        if (ngx_memcmp(flight->fetch.id, id, NGX_HTTP_AGNTKEY_ID_LEN) == 0) {
             break;
         }
     }
 
-    return find;
+    return flight;
 }
 
 
 /* For whom it would be good to have been read a moment ago: that is a hit. */
 
-static ngx_http_agntkey_find_t *
-ngx_http_agntkey_store_join(ngx_http_agntkey_store_t *store, u_char *id,
+static ngx_http_agntkey_flight_t *
+ngx_http_agntkey_lookup_join(ngx_http_agntkey_lookup_t *lookup, u_char *id,
     int64_t now)
 {
-    ngx_http_agntkey_find_t  *find;
+    ngx_http_agntkey_flight_t  *flight;
 
-    if (store->cache == NULL
-        || !ngx_http_agntkey_watch_trusted(store->watch, now))
+    if (lookup->cache == NULL
+        || !ngx_http_agntkey_lease_valid(lookup->lease, now))
     {
         return NULL;
     }
 
-    find = ngx_http_agntkey_store_opened(store, id);
+    flight = ngx_http_agntkey_lookup_opened(lookup, id);
 
-    return (find && ngx_http_agntkey_find_fresh(find)) ? find : NULL;
+    if (flight && ngx_http_agntkey_lookup_flight_fresh(flight)) {
+        return flight;
+    }
+
+    return NULL;
 }
 
 
 /* Is what it reads known not to have changed since? */
 
 static ngx_uint_t
-ngx_http_agntkey_find_fresh(ngx_http_agntkey_find_t *find)
+ngx_http_agntkey_lookup_flight_fresh(ngx_http_agntkey_flight_t *flight)
 {
-    return find->epoch
-           && find->epoch == ngx_http_agntkey_cache_epoch(find->store->cache)
-           && (find->home == NULL || find->home->changes == find->changes);
+    return flight->epoch
+           && flight->epoch
+              == ngx_http_agntkey_cache_epoch(flight->lookup->cache)
+           && (flight->workspace == NULL
+               || flight->workspace->changes == flight->changes);
 }
 
 
 /* From now on, if there is trust, others may join. */
 
 static void
-ngx_http_agntkey_find_open(void *data)
+ngx_http_agntkey_lookup_flight_list(void *data)
 {
-    ngx_http_agntkey_find_t   *find = data;
-    ngx_http_agntkey_find_t   *other, **bucket;
-    ngx_http_agntkey_store_t  *store;
+    ngx_http_agntkey_flight_t  *flight = data;
+    ngx_http_agntkey_flight_t  *other, **bucket;
+    ngx_http_agntkey_lookup_t  *lookup;
 
-    store = find->store;
+    lookup = flight->lookup;
 
-    ngx_http_agntkey_find_shut(find);
+    ngx_http_agntkey_lookup_flight_unlist(flight);
 
-    if (store->cache == NULL) {
+    if (lookup->cache == NULL) {
         return;
     }
 
-    find->number = ++store->asked;
-    find->sent = ngx_http_agntkey_clock();
+    flight->number = ++lookup->asked;
+    flight->sent = ngx_http_agntkey_clock();
 
-    if (!ngx_http_agntkey_watch_trusted(store->watch, find->sent)) {
+    if (!ngx_http_agntkey_lease_valid(lookup->lease, flight->sent)) {
         return;
     }
 
-    other = ngx_http_agntkey_store_opened(store, find->lookup.id);
+    other = ngx_http_agntkey_lookup_opened(lookup, flight->fetch.id);
 
     if (other) {
-        ngx_http_agntkey_find_shut(other);
+        ngx_http_agntkey_lookup_flight_unlist(other);
     }
 
-    bucket = ngx_http_agntkey_store_bucket(store, find->lookup.id);
+    bucket = ngx_http_agntkey_lookup_bucket(lookup, flight->fetch.id);
 
-    find->epoch = ngx_http_agntkey_cache_epoch(store->cache);
-    find->open = 1;
+    flight->epoch = ngx_http_agntkey_cache_epoch(lookup->cache);
+    flight->joinable = 1;
 
-    find->next = *bucket;
-    *bucket = find;
+    flight->next = *bucket;
+    *bucket = flight;
 }
 
 
 /* How often the workspace will have changed, nobody knows yet. */
 
 static void
-ngx_http_agntkey_find_home(void *data, ngx_str_t *name)
+ngx_http_agntkey_lookup_flight_workspace(void *data, ngx_str_t *name)
 {
-    ngx_http_agntkey_find_t   *find = data;
-    ngx_http_agntkey_cache_t  *cache;
+    ngx_http_agntkey_flight_t  *flight = data;
+    ngx_http_agntkey_cache_t   *cache;
 
-    cache = find->store->cache;
+    cache = flight->lookup->cache;
 
     if (cache == NULL) {
         return;
     }
 
-    if (find->home) {
-        ngx_http_agntkey_cache_unref_workspace(cache, find->home);
+    if (flight->workspace) {
+        ngx_http_agntkey_cache_unref_workspace(cache, flight->workspace);
     }
 
-    find->home = ngx_http_agntkey_cache_workspace(cache, find->lookup.id,
-                                                  name);
-    if (find->home == NULL) {
-        ngx_http_agntkey_find_shut(find);
+    flight->workspace = ngx_http_agntkey_cache_workspace(cache,
+                                                         flight->fetch.id,
+                                                         name);
+    if (flight->workspace == NULL) {
+        ngx_http_agntkey_lookup_flight_unlist(flight);
         return;
     }
 
-    find->changes = find->home->changes;
+    flight->changes = flight->workspace->changes;
 }
 
 
@@ -534,24 +546,25 @@ ngx_http_agntkey_find_home(void *data, ngx_str_t *name)
  */
 
 static void
-ngx_http_agntkey_find_key_read(void *data, ngx_http_agntkey_record_t *key)
+ngx_http_agntkey_lookup_flight_key_read(void *data,
+                                        ngx_http_agntkey_record_t *key)
 {
-    ngx_http_agntkey_find_t   *find = data;
-    ngx_http_agntkey_find_t   *other;
-    ngx_http_agntkey_store_t  *store;
+    ngx_http_agntkey_flight_t  *flight = data;
+    ngx_http_agntkey_flight_t  *other;
+    ngx_http_agntkey_lookup_t  *lookup;
 
-    store = find->store;
+    lookup = flight->lookup;
 
-    if (store->cache == NULL) {
+    if (lookup->cache == NULL) {
         return;
     }
 
-    (void) ngx_http_agntkey_cache_compare(store->cache, find->lookup.id, key);
+    (void) ngx_http_agntkey_cache_compare(lookup->cache, flight->fetch.id, key);
 
-    other = ngx_http_agntkey_store_opened(store, find->lookup.id);
+    other = ngx_http_agntkey_lookup_opened(lookup, flight->fetch.id);
 
-    if (other && other->number < find->number) {
-        ngx_http_agntkey_find_shut(other);
+    if (other && other->number < flight->number) {
+        ngx_http_agntkey_lookup_flight_unlist(other);
     }
 }
 
@@ -559,47 +572,47 @@ ngx_http_agntkey_find_key_read(void *data, ngx_http_agntkey_record_t *key)
 /* All keys of the workspace are concerned, and not only the one asked for. */
 
 static void
-ngx_http_agntkey_find_home_read(void *data, ngx_str_t *name,
+ngx_http_agntkey_lookup_flight_workspace_read(void *data, ngx_str_t *name,
     ngx_uint_t active)
 {
-    ngx_http_agntkey_find_t  *find = data;
+    ngx_http_agntkey_flight_t  *flight = data;
 
-    if (find->store->cache && !active) {
-        ngx_http_agntkey_cache_inactive(find->store->cache, find->lookup.id,
+    if (flight->lookup->cache && !active) {
+        ngx_http_agntkey_cache_inactive(flight->lookup->cache, flight->fetch.id,
                                         name);
     }
 }
 
 
 static ngx_uint_t
-ngx_http_agntkey_find_wanted(void *data)
+ngx_http_agntkey_lookup_flight_has_waiters(void *data)
 {
-    ngx_http_agntkey_find_t  *find = data;
+    ngx_http_agntkey_flight_t  *flight = data;
 
-    return !ngx_queue_empty(&find->waiters);
+    return !ngx_queue_empty(&flight->waiters);
 }
 
 
 static void
-ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find)
+ngx_http_agntkey_lookup_flight_unlist(ngx_http_agntkey_flight_t *flight)
 {
-    ngx_http_agntkey_find_t  **p;
+    ngx_http_agntkey_flight_t  **p;
 
-    find->epoch = 0;
+    flight->epoch = 0;
 
-    if (!find->open) {
+    if (!flight->joinable) {
         return;
     }
 
-    find->open = 0;
+    flight->joinable = 0;
 
-    p = ngx_http_agntkey_store_bucket(find->store, find->lookup.id);
+    p = ngx_http_agntkey_lookup_bucket(flight->lookup, flight->fetch.id);
 
-    while (*p != find) {
+    while (*p != flight) {
         p = &(*p)->next;
     }
 
-    *p = find->next;
+    *p = flight->next;
 }
 
 
@@ -609,37 +622,38 @@ ngx_http_agntkey_find_shut(ngx_http_agntkey_find_t *find)
  */
 
 static void
-ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find, ngx_int_t rc)
+ngx_http_agntkey_lookup_flight_remember(ngx_http_agntkey_flight_t *flight,
+                                        ngx_int_t rc)
 {
-    int64_t                     until;
-    ngx_http_agntkey_cache_t   *cache;
-    ngx_http_agntkey_lookup_t  *lookup;
+    int64_t                    until;
+    ngx_http_agntkey_cache_t  *cache;
+    ngx_http_agntkey_fetch_t  *fetch;
 
-    cache = find->store->cache;
-    lookup = &find->lookup;
+    cache = flight->lookup->cache;
+    fetch = &flight->fetch;
 
     if (cache == NULL) {
         return;
     }
 
-    if (rc == NGX_ABORT || !ngx_http_agntkey_find_fresh(find)) {
+    if (rc == NGX_ABORT || !ngx_http_agntkey_lookup_flight_fresh(flight)) {
         return;
     }
 
-    until = find->sent + NGX_HTTP_AGNTKEY_STORE_AGE
-            - (int64_t) (ngx_random() % (NGX_HTTP_AGNTKEY_STORE_AGE / 4));
+    until = flight->sent + NGX_HTTP_AGNTKEY_LOOKUP_AGE
+            - (int64_t) (ngx_random() % (NGX_HTTP_AGNTKEY_LOOKUP_AGE / 4));
 
     if (rc == NGX_DECLINED) {
-        ngx_http_agntkey_cache_put(cache, lookup->id, NULL, NULL, find->sent,
+        ngx_http_agntkey_cache_put(cache, fetch->id, NULL, NULL, flight->sent,
                                    until);
         return;
     }
 
-    find->home->active = lookup->workspace_active;
-    find->home->epoch = find->epoch;
+    flight->workspace->active = fetch->workspace_active;
+    flight->workspace->epoch = flight->epoch;
 
-    ngx_http_agntkey_cache_put(cache, lookup->id, &lookup->key, find->home,
-                               find->sent, until);
+    ngx_http_agntkey_cache_put(cache, fetch->id, &fetch->key, flight->workspace,
+                               flight->sent, until);
 }
 
 
@@ -649,47 +663,47 @@ ngx_http_agntkey_find_remember(ngx_http_agntkey_find_t *find, ngx_int_t rc)
  */
 
 static void
-ngx_http_agntkey_find_done(void *data, ngx_int_t rc)
+ngx_http_agntkey_lookup_flight_done(void *data, ngx_int_t rc)
 {
     ngx_queue_t                *q;
-    ngx_http_agntkey_find_t    *find = data;
-    ngx_http_agntkey_lookup_t  *lookup;
+    ngx_http_agntkey_flight_t  *flight = data;
+    ngx_http_agntkey_fetch_t   *fetch;
     ngx_http_agntkey_waiter_t  *waiter;
 
-    lookup = &find->lookup;
+    fetch = &flight->fetch;
 
     if (rc != NGX_ERROR) {
-        ngx_http_agntkey_find_remember(find, rc);
+        ngx_http_agntkey_lookup_flight_remember(flight, rc);
     }
 
-    ngx_http_agntkey_find_shut(find);
+    ngx_http_agntkey_lookup_flight_unlist(flight);
 
     if (rc == NGX_OK || rc == NGX_DECLINED) {
-        find->store->stale = 0;
+        flight->lookup->stale = 0;
     }
 
-    while (!ngx_queue_empty(&find->waiters)) {
-        q = ngx_queue_head(&find->waiters);
+    while (!ngx_queue_empty(&flight->waiters)) {
+        q = ngx_queue_head(&flight->waiters);
         ngx_queue_remove(q);
 
         waiter = ngx_queue_data(q, ngx_http_agntkey_waiter_t, queue);
-        waiter->find = NULL;
+        waiter->flight = NULL;
 
-        waiter->handler(waiter->data, rc, rc == NGX_OK ? &lookup->key : NULL,
-                        lookup->workspace_active);
+        waiter->handler(waiter->data, rc, rc == NGX_OK ? &fetch->key : NULL,
+                        fetch->workspace_active);
     }
 
-    ngx_http_agntkey_find_free(find);
+    ngx_http_agntkey_lookup_flight_free(flight);
 }
 
 
 static void
-ngx_http_agntkey_find_free(ngx_http_agntkey_find_t *find)
+ngx_http_agntkey_lookup_flight_free(ngx_http_agntkey_flight_t *flight)
 {
-    if (find->home) {
-        ngx_http_agntkey_cache_unref_workspace(find->store->cache,
-                                               find->home);
+    if (flight->workspace) {
+        ngx_http_agntkey_cache_unref_workspace(flight->lookup->cache,
+                                               flight->workspace);
     }
 
-    ngx_free(find);
+    ngx_free(flight);
 }

@@ -7,8 +7,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_STORE_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_STORE_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_LOOKUP_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_LOOKUP_H_INCLUDED_
 
 
 #include <ngx_config.h>
@@ -21,8 +21,8 @@
 #include "ngx_http_agntkey_watch.h"
 
 
-typedef struct ngx_http_agntkey_store_s   ngx_http_agntkey_store_t;
-typedef struct ngx_http_agntkey_find_s    ngx_http_agntkey_find_t;
+typedef struct ngx_http_agntkey_lookup_s   ngx_http_agntkey_lookup_t;
+typedef struct ngx_http_agntkey_flight_s    ngx_http_agntkey_flight_t;
 
 
 /* what a worker may remember */
@@ -31,12 +31,12 @@ typedef struct {
     ngx_uint_t                         entries;      /* keys; 0: nothing */
     ngx_uint_t                         negative;     /* ids nobody has */
     ngx_msec_t                         lease;
-} ngx_http_agntkey_store_conf_t;
+} ngx_http_agntkey_lookup_conf_t;
 
 
 /*
  * Called once for each look-up, never from inside
- * ngx_http_agntkey_store_find().
+ * ngx_http_agntkey_lookup_find().
  *
  *     NGX_OK        key is a complete record, which lives until the handler
  *                   returns; workspace_active is 1 or 0
@@ -44,17 +44,17 @@ typedef struct {
  *     NGX_ERROR     Redis could not be asked or did not answer; key is NULL
  *     NGX_ABORT     what Redis holds makes no sense; key is NULL
  */
-typedef void (*ngx_http_agntkey_find_handler_pt)(void *data, ngx_int_t rc,
+typedef void (*ngx_http_agntkey_lookup_handler_pt)(void *data, ngx_int_t rc,
     ngx_http_agntkey_record_t *key, ngx_uint_t workspace_active);
 
 
 /* somebody who waits for a look-up, in memory of his own */
 
 typedef struct {
-    ngx_queue_t                        queue;
-    ngx_http_agntkey_find_t           *find;         /* NULL: does not wait */
-    ngx_http_agntkey_find_handler_pt   handler;
-    void                              *data;
+    ngx_queue_t                          queue;
+    ngx_http_agntkey_flight_t           *flight;     /* NULL: does not wait */
+    ngx_http_agntkey_lookup_handler_pt   handler;
+    void                                *data;
 } ngx_http_agntkey_waiter_t;
 
 
@@ -64,37 +64,37 @@ typedef struct {
  * what other workers say even if it remembers nothing.  Returns NULL without
  * memory.
  */
-ngx_http_agntkey_store_t *ngx_http_agntkey_store_create(
-    ngx_http_agntkey_server_t *server, ngx_http_agntkey_store_conf_t *conf,
-    ngx_uint_t listen, ngx_log_t *log);
+ngx_http_agntkey_lookup_t *ngx_http_agntkey_lookup_create(
+    ngx_http_agntkey_redis_conf_t *redis_conf,
+    ngx_http_agntkey_lookup_conf_t *conf, ngx_uint_t subscribe, ngx_log_t *log);
 
 /* The store's client, for those who have other things to ask. */
-ngx_http_agntkey_redis_t *ngx_http_agntkey_store_redis(
-    ngx_http_agntkey_store_t *store);
+ngx_http_agntkey_redis_t *ngx_http_agntkey_lookup_redis(
+    ngx_http_agntkey_lookup_t *lookup);
 
 /* The store's watch, or NULL when it neither remembers nor listens. */
-ngx_http_agntkey_watch_t *ngx_http_agntkey_store_watch(
-    ngx_http_agntkey_store_t *store);
+ngx_http_agntkey_lease_t *ngx_http_agntkey_lookup_lease(
+    ngx_http_agntkey_lookup_t *lookup);
 
 /* Ends the store and its client; handlers of look-ups are not called. */
-void ngx_http_agntkey_store_destroy(ngx_http_agntkey_store_t *store);
+void ngx_http_agntkey_lookup_destroy(ngx_http_agntkey_lookup_t *lookup);
 
 /*
  * What is remembered of an id of NGX_HTTP_AGNTKEY_ID_LEN bytes, if it may be
  * trusted now; or NULL.  workspace is NULL in it when nobody has the id.  To
  * be given back.
  */
-ngx_http_agntkey_entry_t *ngx_http_agntkey_store_cached(
-    ngx_http_agntkey_store_t *store, u_char *id);
+ngx_http_agntkey_entry_t *ngx_http_agntkey_lookup_cached(
+    ngx_http_agntkey_lookup_t *lookup, u_char *id);
 
 /*
  * A key that was good no longer than that many ms ago, for a request whose
  * look-up has ended with NGX_ERROR; or NULL.  To be given back.
  */
-ngx_http_agntkey_entry_t *ngx_http_agntkey_store_stale(
-    ngx_http_agntkey_store_t *store, u_char *id, ngx_msec_t ms);
+ngx_http_agntkey_entry_t *ngx_http_agntkey_lookup_stale(
+    ngx_http_agntkey_lookup_t *lookup, u_char *id, ngx_msec_t ms);
 
-void ngx_http_agntkey_store_release(ngx_http_agntkey_store_t *store,
+void ngx_http_agntkey_lookup_release(ngx_http_agntkey_lookup_t *lookup,
     ngx_http_agntkey_entry_t *entry);
 
 /*
@@ -104,7 +104,7 @@ void ngx_http_agntkey_store_release(ngx_http_agntkey_store_t *store,
  * Returns NGX_OK: the waiter waits until its handler is called; or
  * NGX_DECLINED when Redis cannot be asked.
  */
-ngx_int_t ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store,
+ngx_int_t ngx_http_agntkey_lookup_find(ngx_http_agntkey_lookup_t *lookup,
     u_char *id, ngx_http_agntkey_waiter_t *waiter);
 
 /*
@@ -112,11 +112,11 @@ ngx_int_t ngx_http_agntkey_store_find(ngx_http_agntkey_store_t *store,
  * all of them.  Nothing that was read before is told to anybody who comes
  * from now on.
  */
-void ngx_http_agntkey_store_forget(ngx_http_agntkey_store_t *store,
+void ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
     ngx_str_t *key);
 
 /* Whoever asked has gone; the handler will not be called. */
-void ngx_http_agntkey_store_cancel(ngx_http_agntkey_waiter_t *waiter);
+void ngx_http_agntkey_lookup_cancel(ngx_http_agntkey_waiter_t *waiter);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_STORE_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_LOOKUP_H_INCLUDED_ */

@@ -8,171 +8,177 @@
 #include "ngx_http_agntkey_clock.h"
 
 
-#define NGX_HTTP_AGNTKEY_STREAM_INVALIDATE  "__redis__:invalidate"
+#define NGX_HTTP_AGNTKEY_INVALIDATION_INVALIDATE  "__redis__:invalidate"
 
 /* pauses before the next attempt, ms: doubled from min to max, half of each
  * random; and one for a Redis that has shown what it cannot do */
-#define NGX_HTTP_AGNTKEY_STREAM_PAUSE_MIN   50
-#define NGX_HTTP_AGNTKEY_STREAM_PAUSE_MAX   2000
-#define NGX_HTTP_AGNTKEY_STREAM_PAUSE_LONG  15000
+#define NGX_HTTP_AGNTKEY_INVALIDATION_PAUSE_MIN   50
+#define NGX_HTTP_AGNTKEY_INVALIDATION_PAUSE_MAX   2000
+#define NGX_HTTP_AGNTKEY_INVALIDATION_PAUSE_LONG  15000
 
 /* failures in a row that are worth a word */
-#define NGX_HTTP_AGNTKEY_STREAM_FAILURES    3
+#define NGX_HTTP_AGNTKEY_INVALIDATION_FAILURES    3
 
 
 /* owner of the client and of the timer */
 
-struct ngx_http_agntkey_stream_s {
-    ngx_http_agntkey_redis_t            *redis;
-    ngx_str_t                           *channel;
-    ngx_log_t                           *log;
+struct ngx_http_agntkey_invalidation_s {
+    ngx_http_agntkey_redis_t                  *redis;
+    ngx_str_t                                 *channel;
+    ngx_log_t                                 *log;
 
     /* event ident must be after 3 pointers as in ngx_connection_t */
-    ngx_int_t                            ident;
+    ngx_int_t                                  ident;
 
-    ngx_http_agntkey_stream_handlers_t   handlers;
-    void                                *data;
+    ngx_http_agntkey_invalidation_handlers_t   handlers;
+    void                                      *data;
 
-    ngx_event_t                          timer;      /* a pause, a deadline */
-    ngx_msec_t                           patience;
-    ngx_uint_t                           failures;
-    ngx_uint_t                           channels;   /* subscribed to */
-    int64_t                              hello;
+    ngx_event_t                                timer;    /* pause, deadline */
+    ngx_msec_t                                 patience;
+    ngx_uint_t                                 failures;
+    ngx_uint_t                                 channels; /* subscribed to */
+    int64_t                                    hello;
 
-    unsigned                             tracking:1;
-    unsigned                             ready:1;
-    unsigned                             pause:1;    /* a long one */
+    unsigned                                   tracking:1;
+    unsigned                                   ready:1;
+    unsigned                                   pause:1;  /* a long one */
 };
 
 
-static ngx_int_t ngx_http_agntkey_stream_send(
-    ngx_http_agntkey_stream_t *stream, ngx_str_t *argv, ngx_uint_t argc,
+static ngx_int_t ngx_http_agntkey_invalidation_send(
+    ngx_http_agntkey_invalidation_t *inv, ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_handler_pt handler);
-static void ngx_http_agntkey_stream_change(void *data, ngx_uint_t up);
-static void ngx_http_agntkey_stream_timer_handler(ngx_event_t *ev);
-static void ngx_http_agntkey_stream_unable(ngx_http_agntkey_stream_t *stream,
-    const char *what, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_invalidation_change(void *data, ngx_uint_t up);
+static void ngx_http_agntkey_invalidation_timer_handler(ngx_event_t *ev);
+static void ngx_http_agntkey_invalidation_fault(
+    ngx_http_agntkey_invalidation_t *inv, const char *what,
+    ngx_http_agntkey_redis_reply_t *reply);
 
-static void ngx_http_agntkey_stream_hello(ngx_http_agntkey_stream_t *stream);
-static void ngx_http_agntkey_stream_hello_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_stream_track(ngx_http_agntkey_stream_t *stream,
-    int64_t id);
-static void ngx_http_agntkey_stream_track_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_stream_subscribe(
-    ngx_http_agntkey_stream_t *stream);
-static void ngx_http_agntkey_stream_subscribe_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_stream_subscribed(
-    ngx_http_agntkey_stream_t *stream);
+static void ngx_http_agntkey_invalidation_hello(
+    ngx_http_agntkey_invalidation_t *inv);
+static void ngx_http_agntkey_invalidation_hello_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_invalidation_track(
+    ngx_http_agntkey_invalidation_t *inv, int64_t id);
+static void ngx_http_agntkey_invalidation_track_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_invalidation_subscribe(
+    ngx_http_agntkey_invalidation_t *inv);
+static void ngx_http_agntkey_invalidation_subscribe_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_invalidation_subscribed(
+    ngx_http_agntkey_invalidation_t *inv);
 
-static const char *ngx_http_agntkey_stream_message(void *data,
-    ngx_http_agntkey_reply_t *reply);
-static const char *ngx_http_agntkey_stream_take(
-    ngx_http_agntkey_stream_t *stream, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_stream_changed(ngx_http_agntkey_stream_t *stream,
-    ngx_http_agntkey_reply_t *keys);
-static ngx_uint_t ngx_http_agntkey_stream_is(ngx_str_t *text, const char *s);
+static const char *ngx_http_agntkey_invalidation_message(void *data,
+    ngx_http_agntkey_redis_reply_t *reply);
+static const char *ngx_http_agntkey_invalidation_deliver(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_invalidation_changed(
+    ngx_http_agntkey_invalidation_t *inv, ngx_http_agntkey_redis_reply_t *keys);
+static ngx_uint_t ngx_http_agntkey_invalidation_is(ngx_str_t *text,
+    const char *s);
 
 
-ngx_http_agntkey_stream_t *
-ngx_http_agntkey_stream_create(ngx_http_agntkey_server_t *conf,
-    ngx_str_t *channel, ngx_uint_t tracking,
-    ngx_http_agntkey_stream_handlers_t *handlers, void *data, ngx_log_t *log)
+ngx_http_agntkey_invalidation_t *
+ngx_http_agntkey_invalidation_create(ngx_http_agntkey_redis_conf_t *conf,
+                             ngx_str_t *channel, ngx_uint_t tracking,
+                             ngx_http_agntkey_invalidation_handlers_t *handlers,
+                             void *data, ngx_log_t *log)
 {
-    ngx_http_agntkey_stream_t  *stream;
+    ngx_http_agntkey_invalidation_t  *inv;
 
-    stream = ngx_calloc(sizeof(ngx_http_agntkey_stream_t), log);
-    if (stream == NULL) {
+    inv = ngx_calloc(sizeof(ngx_http_agntkey_invalidation_t), log);
+    if (inv == NULL) {
         return NULL;
     }
 
-    stream->channel = channel;
-    stream->log = log;
-    stream->ident = -1;
-    stream->handlers = *handlers;
-    stream->data = data;
-    stream->tracking = tracking ? 1 : 0;
-    stream->patience = conf->connect_timeout + conf->timeout;
+    inv->channel = channel;
+    inv->log = log;
+    inv->ident = -1;
+    inv->handlers = *handlers;
+    inv->data = data;
+    inv->tracking = tracking ? 1 : 0;
+    inv->patience = conf->connect_timeout + conf->timeout;
 
-    stream->timer.handler = ngx_http_agntkey_stream_timer_handler;
-    stream->timer.data = stream;
-    stream->timer.log = log;
-    stream->timer.cancelable = 1;
+    inv->timer.handler = ngx_http_agntkey_invalidation_timer_handler;
+    inv->timer.data = inv;
+    inv->timer.log = log;
+    inv->timer.cancelable = 1;
 
-    stream->redis = ngx_http_agntkey_redis_create(conf, log);
-    if (stream->redis == NULL) {
-        ngx_free(stream);
+    inv->redis = ngx_http_agntkey_redis_create(conf, log);
+    if (inv->redis == NULL) {
+        ngx_free(inv);
         return NULL;
     }
 
-    ngx_http_agntkey_redis_set_message(stream->redis,
-                                       ngx_http_agntkey_stream_message,
-                                       stream);
-    ngx_http_agntkey_redis_set_change(stream->redis,
-                                      ngx_http_agntkey_stream_change, stream);
+    ngx_http_agntkey_redis_set_message(inv->redis,
+                                       ngx_http_agntkey_invalidation_message,
+                                       inv);
+    ngx_http_agntkey_redis_set_change(inv->redis,
+                                      ngx_http_agntkey_invalidation_change,
+                                      inv);
 
-    ngx_http_agntkey_redis_connect(stream->redis);
+    ngx_http_agntkey_redis_connect(inv->redis);
 
-    return stream;
+    return inv;
 }
 
 
 void
-ngx_http_agntkey_stream_destroy(ngx_http_agntkey_stream_t *stream)
+ngx_http_agntkey_invalidation_destroy(ngx_http_agntkey_invalidation_t *inv)
 {
-    if (stream->timer.timer_set) {
-        ngx_del_timer(&stream->timer);
+    if (inv->timer.timer_set) {
+        ngx_del_timer(&inv->timer);
     }
 
-    ngx_http_agntkey_redis_destroy(stream->redis);
-    ngx_free(stream);
+    ngx_http_agntkey_redis_destroy(inv->redis);
+    ngx_free(inv);
 }
 
 
 int64_t
-ngx_http_agntkey_stream_age(ngx_http_agntkey_stream_t *stream)
+ngx_http_agntkey_invalidation_age(ngx_http_agntkey_invalidation_t *inv)
 {
-    return ngx_http_agntkey_clock() - stream->hello;
+    return ngx_http_agntkey_clock() - inv->hello;
 }
 
 
 void
-ngx_http_agntkey_stream_reset(ngx_http_agntkey_stream_t *stream,
+ngx_http_agntkey_invalidation_reset(ngx_http_agntkey_invalidation_t *inv,
     const char *cause, ngx_uint_t pause)
 {
-    stream->pause = pause ? 1 : 0;
+    inv->pause = pause ? 1 : 0;
 
-    ngx_http_agntkey_redis_reset(stream->redis, cause);
+    ngx_http_agntkey_redis_reset(inv->redis, cause);
 }
 
 
 void
-ngx_http_agntkey_stream_good(ngx_http_agntkey_stream_t *stream)
+ngx_http_agntkey_invalidation_settled(ngx_http_agntkey_invalidation_t *inv)
 {
-    stream->failures = 0;
+    inv->failures = 0;
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_stream_send(ngx_http_agntkey_stream_t *stream,
+ngx_http_agntkey_invalidation_send(ngx_http_agntkey_invalidation_t *inv,
     ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_handler_pt handler)
 {
     ngx_int_t  rc;
     ngx_str_t  bytes;
 
-    rc = ngx_http_agntkey_resp_format(argv, argc, &bytes);
+    rc = ngx_http_agntkey_redis_resp_format(argv, argc, &bytes);
 
     if (rc == NGX_OK) {
-        rc = ngx_http_agntkey_redis_send(stream->redis, &bytes, handler,
-                                         stream);
-        ngx_http_agntkey_resp_format_free(&bytes);
+        rc = ngx_http_agntkey_redis_send(inv->redis, &bytes, handler,
+                                         inv);
+        ngx_http_agntkey_redis_resp_format_free(&bytes);
     }
 
     if (rc != NGX_OK) {
-        ngx_http_agntkey_redis_reset(stream->redis, "no memory");
+        ngx_http_agntkey_redis_reset(inv->redis, "no memory");
     }
 
     return rc;
@@ -180,82 +186,82 @@ ngx_http_agntkey_stream_send(ngx_http_agntkey_stream_t *stream,
 
 
 static void
-ngx_http_agntkey_stream_change(void *data, ngx_uint_t up)
+ngx_http_agntkey_invalidation_change(void *data, ngx_uint_t up)
 {
-    ngx_msec_t                  pause;
-    ngx_http_agntkey_stream_t  *stream = data;
+    ngx_msec_t                        pause;
+    ngx_http_agntkey_invalidation_t  *inv = data;
 
-    stream->ready = 0;
-    stream->channels = 0;
+    inv->ready = 0;
+    inv->channels = 0;
 
     if (up) {
-        stream->pause = 0;
+        inv->pause = 0;
 
-        ngx_add_timer(&stream->timer, stream->patience);
+        ngx_add_timer(&inv->timer, inv->patience);
 
-        if (stream->tracking) {
-            ngx_http_agntkey_stream_hello(stream);
+        if (inv->tracking) {
+            ngx_http_agntkey_invalidation_hello(inv);
 
         } else {
-            ngx_http_agntkey_stream_subscribe(stream);
+            ngx_http_agntkey_invalidation_subscribe(inv);
         }
 
         return;
     }
 
-    if (++stream->failures >= NGX_HTTP_AGNTKEY_STREAM_FAILURES) {
-        stream->handlers.unable(stream->data,
-                                "no connection for invalidations", NULL);
+    if (++inv->failures >= NGX_HTTP_AGNTKEY_INVALIDATION_FAILURES) {
+        inv->handlers.fault(inv->data,
+                            "no connection for invalidations", NULL);
     }
 
-    stream->handlers.down(stream->data);
+    inv->handlers.down(inv->data);
 
-    if (stream->timer.timer_set) {
-        ngx_del_timer(&stream->timer);
+    if (inv->timer.timer_set) {
+        ngx_del_timer(&inv->timer);
     }
 
     if (ngx_exiting) {
         return;
     }
 
-    if (stream->pause) {
-        pause = NGX_HTTP_AGNTKEY_STREAM_PAUSE_LONG;
+    if (inv->pause) {
+        pause = NGX_HTTP_AGNTKEY_INVALIDATION_PAUSE_LONG;
 
     } else {
-        pause = (ngx_msec_t) NGX_HTTP_AGNTKEY_STREAM_PAUSE_MIN
-                << ngx_min(stream->failures - 1, 16);
-        pause = ngx_min(pause, NGX_HTTP_AGNTKEY_STREAM_PAUSE_MAX);
+        pause = (ngx_msec_t) NGX_HTTP_AGNTKEY_INVALIDATION_PAUSE_MIN
+                << ngx_min(inv->failures - 1, 16);
+        pause = ngx_min(pause, NGX_HTTP_AGNTKEY_INVALIDATION_PAUSE_MAX);
     }
 
     pause = pause / 2 + (ngx_msec_t) ngx_random() % (pause / 2);
 
-    ngx_add_timer(&stream->timer, pause);
+    ngx_add_timer(&inv->timer, pause);
 }
 
 
 static void
-ngx_http_agntkey_stream_timer_handler(ngx_event_t *ev)
+ngx_http_agntkey_invalidation_timer_handler(ngx_event_t *ev)
 {
-    ngx_http_agntkey_stream_t  *stream;
+    ngx_http_agntkey_invalidation_t  *inv;
 
-    stream = ev->data;
+    inv = ev->data;
 
-    if (ngx_http_agntkey_redis_ready_now(stream->redis)) {
-        ngx_http_agntkey_redis_reset(stream->redis, "not set up in time");
+    if (ngx_http_agntkey_redis_ready_now(inv->redis)) {
+        ngx_http_agntkey_redis_reset(inv->redis, "not set up in time");
         return;
     }
 
-    ngx_http_agntkey_redis_connect(stream->redis);
+    ngx_http_agntkey_redis_connect(inv->redis);
 }
 
 
 static void
-ngx_http_agntkey_stream_unable(ngx_http_agntkey_stream_t *stream,
-    const char *what, ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_invalidation_fault(ngx_http_agntkey_invalidation_t *inv,
+    const char *what, ngx_http_agntkey_redis_reply_t *reply)
 {
-    stream->handlers.unable(stream->data, what, reply);
+    inv->handlers.fault(inv->data, what, reply);
 
-    ngx_http_agntkey_stream_reset(stream, what, 1);
+    ngx_http_agntkey_invalidation_reset(inv, what, 1);
 }
 
 
@@ -266,54 +272,56 @@ ngx_http_agntkey_stream_unable(ngx_http_agntkey_stream_t *stream,
  */
 
 static void
-ngx_http_agntkey_stream_hello(ngx_http_agntkey_stream_t *stream)
+ngx_http_agntkey_invalidation_hello(ngx_http_agntkey_invalidation_t *inv)
 {
     ngx_str_t  argv[2];
 
     ngx_str_set(&argv[0], "HELLO");
     ngx_str_set(&argv[1], "2");
 
-    stream->hello = ngx_http_agntkey_clock();
+    inv->hello = ngx_http_agntkey_clock();
 
-    (void) ngx_http_agntkey_stream_send(stream, argv, 2,
-                                       ngx_http_agntkey_stream_hello_handler);
+    (void) ngx_http_agntkey_invalidation_send(inv, argv, 2,
+                                   ngx_http_agntkey_invalidation_hello_handler);
 }
 
 
 static void
-ngx_http_agntkey_stream_hello_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_invalidation_hello_handler(void *data,
+                                          ngx_http_agntkey_redis_e rc,
+                                          ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_reply_t   *id, *role;
-    ngx_http_agntkey_stream_t  *stream = data;
+    ngx_http_agntkey_redis_reply_t   *id, *role;
+    ngx_http_agntkey_invalidation_t  *inv = data;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
         return;
     }
 
-    id = ngx_http_agntkey_resp_field(reply, "id");
-    role = ngx_http_agntkey_resp_field(reply, "role");
+    id = ngx_http_agntkey_redis_resp_field(reply, "id");
+    role = ngx_http_agntkey_redis_resp_field(reply, "role");
 
     if (id == NULL || id->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
         || role == NULL || role->type != NGX_HTTP_AGNTKEY_RESP_STRING)
     {
-        ngx_http_agntkey_stream_unable(stream, "HELLO", reply);
+        ngx_http_agntkey_invalidation_fault(inv, "HELLO", reply);
 
-    } else if (!ngx_http_agntkey_stream_is(&role->str, "master")) {
-        ngx_http_agntkey_stream_unable(stream, "Redis is a replica", NULL);
+    } else if (!ngx_http_agntkey_invalidation_is(&role->str, "master")) {
+        ngx_http_agntkey_invalidation_fault(inv, "Redis is a replica", NULL);
 
     } else {
-        ngx_http_agntkey_stream_track(stream, id->integer);
+        ngx_http_agntkey_invalidation_track(inv, id->integer);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 /* redis.io/docs/latest/commands/client-tracking */
 
 static void
-ngx_http_agntkey_stream_track(ngx_http_agntkey_stream_t *stream, int64_t id)
+ngx_http_agntkey_invalidation_track(ngx_http_agntkey_invalidation_t *inv,
+                                    int64_t id)
 {
     u_char     buf[NGX_INT64_LEN];
     ngx_str_t  argv[10];
@@ -330,99 +338,101 @@ ngx_http_agntkey_stream_track(ngx_http_agntkey_stream_t *stream, int64_t id)
     ngx_str_set(&argv[8], "PREFIX");
     ngx_str_set(&argv[9], "agntkey:workspace:");
 
-    (void) ngx_http_agntkey_stream_send(stream, argv, 10,
-                                       ngx_http_agntkey_stream_track_handler);
+    (void) ngx_http_agntkey_invalidation_send(inv, argv, 10,
+                                   ngx_http_agntkey_invalidation_track_handler);
 }
 
 
 static void
-ngx_http_agntkey_stream_track_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_invalidation_track_handler(void *data,
+                                          ngx_http_agntkey_redis_e rc,
+                                          ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_stream_t  *stream = data;
+    ngx_http_agntkey_invalidation_t  *inv = data;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
         return;
     }
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_STATUS) {
-        ngx_http_agntkey_stream_subscribe(stream);
+        ngx_http_agntkey_invalidation_subscribe(inv);
 
     } else {
-        ngx_http_agntkey_stream_unable(stream, "CLIENT TRACKING", reply);
+        ngx_http_agntkey_invalidation_fault(inv, "CLIENT TRACKING", reply);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 static void
-ngx_http_agntkey_stream_subscribe(ngx_http_agntkey_stream_t *stream)
+ngx_http_agntkey_invalidation_subscribe(ngx_http_agntkey_invalidation_t *inv)
 {
     ngx_str_t   argv[4];
     ngx_uint_t  argc;
 
     ngx_str_set(&argv[0], "SUBSCRIBE");
-    argv[1] = *stream->channel;
+    argv[1] = *inv->channel;
     argc = 2;
 
-    if (stream->tracking) {
-        ngx_str_set(&argv[2], NGX_HTTP_AGNTKEY_STREAM_INVALIDATE);
-        ngx_str_set(&argv[3], NGX_HTTP_AGNTKEY_STREAM_BARRIER);
+    if (inv->tracking) {
+        ngx_str_set(&argv[2], NGX_HTTP_AGNTKEY_INVALIDATION_INVALIDATE);
+        ngx_str_set(&argv[3], NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER);
         argc = 4;
     }
 
-    (void) ngx_http_agntkey_stream_send(stream, argv, argc,
-                                   ngx_http_agntkey_stream_subscribe_handler);
+    (void) ngx_http_agntkey_invalidation_send(inv, argv, argc,
+                               ngx_http_agntkey_invalidation_subscribe_handler);
 }
 
 
 /* The first of the confirmations; the others come like messages. */
 
 static void
-ngx_http_agntkey_stream_subscribe_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_invalidation_subscribe_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_stream_t  *stream = data;
+    ngx_http_agntkey_invalidation_t  *inv = data;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
         return;
     }
 
-    if (ngx_http_agntkey_stream_take(stream, reply) != NULL) {
-        ngx_http_agntkey_stream_unable(stream, "SUBSCRIBE", reply);
+    if (ngx_http_agntkey_invalidation_deliver(inv, reply) != NULL) {
+        ngx_http_agntkey_invalidation_fault(inv, "SUBSCRIBE", reply);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 static void
-ngx_http_agntkey_stream_subscribed(ngx_http_agntkey_stream_t *stream)
+ngx_http_agntkey_invalidation_subscribed(ngx_http_agntkey_invalidation_t *inv)
 {
-    if (++stream->channels < (ngx_uint_t) (stream->tracking ? 3 : 1)) {
+    if (++inv->channels < (ngx_uint_t) (inv->tracking ? 3 : 1)) {
         return;
     }
 
-    stream->ready = 1;
+    inv->ready = 1;
 
-    if (stream->timer.timer_set) {
-        ngx_del_timer(&stream->timer);
+    if (inv->timer.timer_set) {
+        ngx_del_timer(&inv->timer);
     }
 
-    stream->handlers.ready(stream->data);
+    inv->handlers.ready(inv->data);
 }
 
 
 static const char *
-ngx_http_agntkey_stream_message(void *data, ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_invalidation_message(void *data,
+                                      ngx_http_agntkey_redis_reply_t *reply)
 {
-    const char                 *cause;
-    ngx_http_agntkey_stream_t  *stream = data;
+    const char                       *cause;
+    ngx_http_agntkey_invalidation_t  *inv = data;
 
-    cause = ngx_http_agntkey_stream_take(stream, reply);
+    cause = ngx_http_agntkey_invalidation_deliver(inv, reply);
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 
     return cause;
 }
@@ -431,13 +441,13 @@ ngx_http_agntkey_stream_message(void *data, ngx_http_agntkey_reply_t *reply)
 /* NULL, or why the connection is of no use. */
 
 static const char *
-ngx_http_agntkey_stream_take(ngx_http_agntkey_stream_t *stream,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_invalidation_deliver(ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_str_t                  *channel;
-    ngx_http_agntkey_reply_t  **elts;
+    ngx_str_t                        *channel;
+    ngx_http_agntkey_redis_reply_t  **elts;
 
-    static const char  *odd = "a message that makes no sense";
+    static const char  *corrupt = "a message that makes no sense";
 
     elts = reply->elts;
 
@@ -445,39 +455,40 @@ ngx_http_agntkey_stream_take(ngx_http_agntkey_stream_t *stream,
         || elts[0]->type != NGX_HTTP_AGNTKEY_RESP_STRING
         || elts[1]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
     {
-        return odd;
+        return corrupt;
     }
 
-    if (!stream->ready
-        && ngx_http_agntkey_stream_is(&elts[0]->str, "subscribe"))
+    if (!inv->ready
+        && ngx_http_agntkey_invalidation_is(&elts[0]->str, "subscribe"))
     {
-        ngx_http_agntkey_stream_subscribed(stream);
+        ngx_http_agntkey_invalidation_subscribed(inv);
         return NULL;
     }
 
-    if (!ngx_http_agntkey_stream_is(&elts[0]->str, "message")) {
-        return odd;
+    if (!ngx_http_agntkey_invalidation_is(&elts[0]->str, "message")) {
+        return corrupt;
     }
 
     channel = &elts[1]->str;
 
-    if (stream->tracking
-        && ngx_http_agntkey_stream_is(channel,
-                                      NGX_HTTP_AGNTKEY_STREAM_INVALIDATE))
+    if (inv->tracking
+        && ngx_http_agntkey_invalidation_is(channel,
+                                    NGX_HTTP_AGNTKEY_INVALIDATION_INVALIDATE))
     {
-        ngx_http_agntkey_stream_changed(stream, elts[2]);
+        ngx_http_agntkey_invalidation_changed(inv, elts[2]);
         return NULL;
     }
 
     if (elts[2]->type != NGX_HTTP_AGNTKEY_RESP_STRING) {
-        return odd;
+        return corrupt;
     }
 
-    if (ngx_http_agntkey_stream_is(channel, NGX_HTTP_AGNTKEY_STREAM_BARRIER)) {
-        stream->handlers.barrier(stream->data, &elts[2]->str);
+    if (ngx_http_agntkey_invalidation_is(channel,
+                                       NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER)) {
+        inv->handlers.barrier(inv->data, &elts[2]->str);
 
     } else {
-        stream->handlers.letter(stream->data, &elts[2]->str);
+        inv->handlers.on_message(inv->data, &elts[2]->str);
     }
 
     return NULL;
@@ -490,30 +501,30 @@ ngx_http_agntkey_stream_take(ngx_http_agntkey_stream_t *stream,
  */
 
 static void
-ngx_http_agntkey_stream_changed(ngx_http_agntkey_stream_t *stream,
-    ngx_http_agntkey_reply_t *keys)
+ngx_http_agntkey_invalidation_changed(ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *keys)
 {
     ngx_uint_t  i;
 
     if (keys->type != NGX_HTTP_AGNTKEY_RESP_ARRAY) {
-        stream->handlers.changed(stream->data, NULL);
+        inv->handlers.changed(inv->data, NULL);
         return;
     }
 
     for (i = 0; i < keys->nelts; i++) {
 
         if (keys->elts[i]->type != NGX_HTTP_AGNTKEY_RESP_STRING) {
-            stream->handlers.changed(stream->data, NULL);
+            inv->handlers.changed(inv->data, NULL);
             return;
         }
 
-        stream->handlers.changed(stream->data, &keys->elts[i]->str);
+        inv->handlers.changed(inv->data, &keys->elts[i]->str);
     }
 }
 
 
 static ngx_uint_t
-ngx_http_agntkey_stream_is(ngx_str_t *text, const char *s)
+ngx_http_agntkey_invalidation_is(ngx_str_t *text, const char *s)
 {
     return text->len == ngx_strlen(s)
            && ngx_memcmp(text->data, s, text->len) == 0;

@@ -10,8 +10,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_STREAM_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_STREAM_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_INVALIDATION_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_INVALIDATION_H_INCLUDED_
 
 
 #include <ngx_config.h>
@@ -22,10 +22,10 @@
 
 
 /* the channel by which everybody asks how far everybody is */
-#define NGX_HTTP_AGNTKEY_STREAM_BARRIER   "agntkey:barrier"
+#define NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER   "agntkey:barrier"
 
 
-typedef struct ngx_http_agntkey_stream_s  ngx_http_agntkey_stream_t;
+typedef struct ngx_http_agntkey_invalidation_s  ngx_http_agntkey_invalidation_t;
 
 
 /*
@@ -45,17 +45,17 @@ typedef struct {
      * Before it goes down, for want of what it needs; with the reply that
      * says so, or NULL.
      */
-    void   (*unable)(void *data, const char *what,
-                     ngx_http_agntkey_reply_t *reply);
+    void   (*fault)(void *data, const char *what,
+                    ngx_http_agntkey_redis_reply_t *reply);
 
     /* that key was written; NULL: any of them may have been */
     void   (*changed)(void *data, ngx_str_t *key);
 
     /* somebody has said something to all, or to this worker */
     void   (*barrier)(void *data, ngx_str_t *text);
-    void   (*letter)(void *data, ngx_str_t *text);
+    void   (*on_message)(void *data, ngx_str_t *text);
 
-} ngx_http_agntkey_stream_handlers_t;
+} ngx_http_agntkey_invalidation_handlers_t;
 
 
 /*
@@ -63,24 +63,27 @@ typedef struct {
  * tracking is set, to changes and barriers.  Connects in the background, and
  * again and again.  Returns NULL without memory.
  */
-ngx_http_agntkey_stream_t *ngx_http_agntkey_stream_create(
-    ngx_http_agntkey_server_t *conf, ngx_str_t *channel, ngx_uint_t tracking,
-    ngx_http_agntkey_stream_handlers_t *handlers, void *data, ngx_log_t *log);
+ngx_http_agntkey_invalidation_t *ngx_http_agntkey_invalidation_create(
+    ngx_http_agntkey_redis_conf_t *conf, ngx_str_t *channel,
+    ngx_uint_t tracking, ngx_http_agntkey_invalidation_handlers_t *handlers,
+    void *data, ngx_log_t *log);
 
-void ngx_http_agntkey_stream_destroy(ngx_http_agntkey_stream_t *stream);
+void ngx_http_agntkey_invalidation_destroy(
+    ngx_http_agntkey_invalidation_t *inv);
 
 /*
  * How long ago the server has said that it is no replica, in ms of
  * ngx_http_agntkey_clock(), while the stream is ready.
  */
-int64_t ngx_http_agntkey_stream_age(ngx_http_agntkey_stream_t *stream);
+int64_t ngx_http_agntkey_invalidation_age(ngx_http_agntkey_invalidation_t *inv);
 
 /* Begins anew: soon, or after a long pause where soon would be no use. */
-void ngx_http_agntkey_stream_reset(ngx_http_agntkey_stream_t *stream,
+void ngx_http_agntkey_invalidation_reset(ngx_http_agntkey_invalidation_t *inv,
     const char *cause, ngx_uint_t pause);
 
 /* It works as it should: the next failure is the first one again. */
-void ngx_http_agntkey_stream_good(ngx_http_agntkey_stream_t *stream);
+void ngx_http_agntkey_invalidation_settled(
+    ngx_http_agntkey_invalidation_t *inv);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_STREAM_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_INVALIDATION_H_INCLUDED_ */

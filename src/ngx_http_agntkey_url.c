@@ -9,26 +9,26 @@
 #include <sys/un.h>
 
 
-static char *ngx_http_agntkey_url_unix(u_char *p, u_char *last,
-    ngx_http_agntkey_url_t *u);
-static char *ngx_http_agntkey_url_userinfo(u_char *p, u_char *last,
-    u_char *buf, ngx_http_agntkey_url_t *u);
-static char *ngx_http_agntkey_url_host(u_char *p, u_char *last,
-    ngx_http_agntkey_url_t *u);
-static char *ngx_http_agntkey_url_db(u_char *p, u_char *last,
-    ngx_http_agntkey_url_t *u);
-static u_char *ngx_http_agntkey_url_decode(u_char *dst, u_char *p,
+static char *ngx_http_agntkey_redis_url_unix(u_char *p, u_char *last,
+    ngx_http_agntkey_redis_url_t *u);
+static char *ngx_http_agntkey_redis_url_userinfo(u_char *p, u_char *last,
+    u_char *buf, ngx_http_agntkey_redis_url_t *u);
+static char *ngx_http_agntkey_redis_url_host(u_char *p, u_char *last,
+    ngx_http_agntkey_redis_url_t *u);
+static char *ngx_http_agntkey_redis_url_db(u_char *p, u_char *last,
+    ngx_http_agntkey_redis_url_t *u);
+static u_char *ngx_http_agntkey_redis_url_decode(u_char *dst, u_char *p,
     u_char *last);
 
 
 char *
-ngx_http_agntkey_url_parse(ngx_str_t *url, u_char *buf,
-    ngx_http_agntkey_url_t *u)
+ngx_http_agntkey_redis_url_parse(ngx_str_t *url, u_char *buf,
+    ngx_http_agntkey_redis_url_t *u)
 {
     char    *err;
     u_char  *p, *at, *slash, *last;
 
-    ngx_memzero(u, sizeof(ngx_http_agntkey_url_t));
+    ngx_memzero(u, sizeof(ngx_http_agntkey_redis_url_t));
 
     p = url->data;
     last = p + url->len;
@@ -40,7 +40,7 @@ ngx_http_agntkey_url_parse(ngx_str_t *url, u_char *buf,
     }
 
     if (url->len >= 5 && ngx_strncmp(p, "unix:", 5) == 0) {
-        return ngx_http_agntkey_url_unix(p + 5, last, u);
+        return ngx_http_agntkey_redis_url_unix(p + 5, last, u);
     }
 
     if (url->len >= 8 && ngx_strncmp(p, "redis://", 8) == 0) {
@@ -62,7 +62,7 @@ ngx_http_agntkey_url_parse(ngx_str_t *url, u_char *buf,
     at = ngx_strlchr(p, slash, '@');
 
     if (at) {
-        err = ngx_http_agntkey_url_userinfo(p, at, buf, u);
+        err = ngx_http_agntkey_redis_url_userinfo(p, at, buf, u);
         if (err) {
             return err;
         }
@@ -73,7 +73,7 @@ ngx_http_agntkey_url_parse(ngx_str_t *url, u_char *buf,
         return "a \"/\" in user or password must be written as \"%2F\"";
     }
 
-    err = ngx_http_agntkey_url_host(p, slash, u);
+    err = ngx_http_agntkey_redis_url_host(p, slash, u);
     if (err) {
         return err;
     }
@@ -82,12 +82,13 @@ ngx_http_agntkey_url_parse(ngx_str_t *url, u_char *buf,
         return NULL;
     }
 
-    return ngx_http_agntkey_url_db(slash + 1, last, u);
+    return ngx_http_agntkey_redis_url_db(slash + 1, last, u);
 }
 
 
 static char *
-ngx_http_agntkey_url_unix(u_char *p, u_char *last, ngx_http_agntkey_url_t *u)
+ngx_http_agntkey_redis_url_unix(u_char *p, u_char *last,
+                                ngx_http_agntkey_redis_url_t *u)
 {
     u_char  *query;
 
@@ -113,13 +114,13 @@ ngx_http_agntkey_url_unix(u_char *p, u_char *last, ngx_http_agntkey_url_t *u)
         return "only \"?db=N\" may follow the path";
     }
 
-    return ngx_http_agntkey_url_db(query + 4, last, u);
+    return ngx_http_agntkey_redis_url_db(query + 4, last, u);
 }
 
 
 static char *
-ngx_http_agntkey_url_userinfo(u_char *p, u_char *last, u_char *buf,
-    ngx_http_agntkey_url_t *u)
+ngx_http_agntkey_redis_url_userinfo(u_char *p, u_char *last, u_char *buf,
+    ngx_http_agntkey_redis_url_t *u)
 {
     u_char  *colon;
 
@@ -129,7 +130,7 @@ ngx_http_agntkey_url_userinfo(u_char *p, u_char *last, u_char *buf,
     }
 
     u->user.data = buf;
-    buf = ngx_http_agntkey_url_decode(buf, p, colon);
+    buf = ngx_http_agntkey_redis_url_decode(buf, p, colon);
     if (buf == NULL) {
         return "a bad percent-encoding in the user";
     }
@@ -137,7 +138,7 @@ ngx_http_agntkey_url_userinfo(u_char *p, u_char *last, u_char *buf,
     u->user.len = buf - u->user.data;
 
     u->password.data = buf;
-    buf = ngx_http_agntkey_url_decode(buf, colon + 1, last);
+    buf = ngx_http_agntkey_redis_url_decode(buf, colon + 1, last);
     if (buf == NULL) {
         return "a bad percent-encoding in the password";
     }
@@ -149,7 +150,8 @@ ngx_http_agntkey_url_userinfo(u_char *p, u_char *last, u_char *buf,
 
 
 static char *
-ngx_http_agntkey_url_host(u_char *p, u_char *last, ngx_http_agntkey_url_t *u)
+ngx_http_agntkey_redis_url_host(u_char *p, u_char *last,
+                                ngx_http_agntkey_redis_url_t *u)
 {
     u_char     *end;
     ngx_int_t   port;
@@ -221,7 +223,8 @@ ngx_http_agntkey_url_host(u_char *p, u_char *last, ngx_http_agntkey_url_t *u)
 
 
 static char *
-ngx_http_agntkey_url_db(u_char *p, u_char *last, ngx_http_agntkey_url_t *u)
+ngx_http_agntkey_redis_url_db(u_char *p, u_char *last,
+                              ngx_http_agntkey_redis_url_t *u)
 {
     ngx_int_t  n;
 
@@ -243,7 +246,7 @@ ngx_http_agntkey_url_db(u_char *p, u_char *last, ngx_http_agntkey_url_t *u)
  */
 
 static u_char *
-ngx_http_agntkey_url_decode(u_char *dst, u_char *p, u_char *last)
+ngx_http_agntkey_redis_url_decode(u_char *dst, u_char *p, u_char *last)
 {
     ngx_int_t  n;
 

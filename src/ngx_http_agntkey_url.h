@@ -12,8 +12,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_URL_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_URL_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_REDIS_URL_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_REDIS_URL_H_INCLUDED_
 
 
 #include <ngx_config.h>
@@ -36,7 +36,7 @@ typedef struct {
     unsigned      tls:1;
     unsigned      unix_socket:1;
     unsigned      ipv6:1;      /* the host stood in brackets */
-} ngx_http_agntkey_url_t;
+} ngx_http_agntkey_redis_url_t;
 
 
 /*
@@ -47,8 +47,8 @@ typedef struct {
  * Returns NULL, or what is wrong, as a constant text to follow "in Redis
  * URL: "; the text quotes nothing of the URL, which may hold a password.
  */
-char *ngx_http_agntkey_url_parse(ngx_str_t *url, u_char *buf,
-    ngx_http_agntkey_url_t *u);
+char *ngx_http_agntkey_redis_url_parse(ngx_str_t *url, u_char *buf,
+    ngx_http_agntkey_redis_url_t *u);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_URL_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_REDIS_URL_H_INCLUDED_ */

@@ -53,13 +53,13 @@ static uint16_t *ngx_http_agntkey_usage_find(ngx_http_agntkey_usage_t *usage,
     u_char *id);
 static void ngx_http_agntkey_usage_arm(ngx_http_agntkey_usage_t *usage);
 static void ngx_http_agntkey_usage_timer_handler(ngx_event_t *ev);
-static void ngx_http_agntkey_usage_ending(void *data);
+static void ngx_http_agntkey_usage_on_exit(void *data);
 static void ngx_http_agntkey_usage_write(ngx_http_agntkey_usage_t *usage);
 static ngx_int_t ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use);
 static void ngx_http_agntkey_usage_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_usage_trouble(ngx_http_agntkey_use_t *use,
-    ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_usage_error(ngx_http_agntkey_use_t *use,
+    ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_usage_forget(ngx_http_agntkey_use_t *use);
 
 
@@ -94,8 +94,9 @@ ngx_http_agntkey_usage_create(ngx_http_agntkey_redis_t *redis,
         usage->uses[i].next = (uint16_t) (i + 1);
     }
 
-    ngx_http_agntkey_redis_add_ending(redis, ngx_http_agntkey_usage_ending,
-                                      usage);
+    ngx_http_agntkey_redis_add_exit_handler(redis,
+                                            ngx_http_agntkey_usage_on_exit,
+                                            usage);
 
     return usage;
 }
@@ -206,7 +207,7 @@ ngx_http_agntkey_usage_timer_handler(ngx_event_t *ev)
 
 
 static void
-ngx_http_agntkey_usage_ending(void *data)
+ngx_http_agntkey_usage_on_exit(void *data)
 {
     ngx_http_agntkey_usage_t  *usage = data;
 
@@ -284,14 +285,14 @@ ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use)
     argv[4].data = use->id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
 
-    if (ngx_http_agntkey_resp_format(argv, 5, &bytes) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_format(argv, 5, &bytes) != NGX_OK) {
         return NGX_ERROR;
     }
 
     rc = ngx_http_agntkey_redis_ask(use->usage->redis, &bytes,
                                     ngx_http_agntkey_usage_handler, use);
 
-    ngx_http_agntkey_resp_format_free(&bytes);
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
 
     return rc;
 }
@@ -299,7 +300,7 @@ ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use)
 
 static void
 ngx_http_agntkey_usage_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_http_agntkey_use_t    *use = data;
     ngx_http_agntkey_usage_t  *usage;
@@ -330,7 +331,7 @@ ngx_http_agntkey_usage_handler(void *data, ngx_http_agntkey_redis_e rc,
     } else {
 
         if (rc == NGX_HTTP_AGNTKEY_REDIS_OK) {
-            ngx_http_agntkey_usage_trouble(use, reply);
+            ngx_http_agntkey_usage_error(use, reply);
         }
 
         if (!use->dirty) {
@@ -343,15 +344,15 @@ ngx_http_agntkey_usage_handler(void *data, ngx_http_agntkey_redis_e rc,
         }
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 /* once, until all that were refused have gone right again */
 
 static void
-ngx_http_agntkey_usage_trouble(ngx_http_agntkey_use_t *use,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_usage_error(ngx_http_agntkey_use_t *use,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char                     buf[128];
     ngx_str_t                  text;
@@ -370,7 +371,7 @@ ngx_http_agntkey_usage_trouble(ngx_http_agntkey_use_t *use,
     }
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_resp_error_text(reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
 
     } else {
         ngx_str_set(&text, "a reply of the wrong shape");

@@ -9,17 +9,17 @@
 #include "ngx_http_agntkey_rfc3339.h"
 
 
-static ngx_int_t ngx_http_agntkey_vars_id(ngx_http_request_t *r,
+static ngx_int_t ngx_http_agntkey_variables_id(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_agntkey_vars_key(ngx_http_request_t *r,
+static ngx_int_t ngx_http_agntkey_variables_key(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
+static ngx_int_t ngx_http_agntkey_variables_expires(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_agntkey_vars_cache(ngx_http_request_t *r,
+static ngx_int_t ngx_http_agntkey_variables_cache(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_agntkey_vars_status(ngx_http_request_t *r,
+static ngx_int_t ngx_http_agntkey_variables_status(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static void ngx_http_agntkey_vars_set(ngx_http_variable_value_t *v,
+static void ngx_http_agntkey_variables_set(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
 
 
@@ -28,34 +28,34 @@ static void ngx_http_agntkey_vars_set(ngx_http_variable_value_t *v,
 static ngx_http_variable_t  ngx_http_agntkey_vars[] = {
 
     { ngx_string("agntkey_id"), NULL,
-      ngx_http_agntkey_vars_id, 0,
+      ngx_http_agntkey_variables_id, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_workspace"), NULL,
-      ngx_http_agntkey_vars_key,
+      ngx_http_agntkey_variables_key,
       offsetof(ngx_http_agntkey_record_t, workspace),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_name"), NULL,
-      ngx_http_agntkey_vars_key,
+      ngx_http_agntkey_variables_key,
       offsetof(ngx_http_agntkey_record_t, name),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_scopes"), NULL,
-      ngx_http_agntkey_vars_key,
+      ngx_http_agntkey_variables_key,
       offsetof(ngx_http_agntkey_record_t, scopes),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_expires"), NULL,
-      ngx_http_agntkey_vars_expires, 0,
+      ngx_http_agntkey_variables_expires, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_cache"), NULL,
-      ngx_http_agntkey_vars_cache, 0,
+      ngx_http_agntkey_variables_cache, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("agntkey_status"), NULL,
-      ngx_http_agntkey_vars_status, 0,
+      ngx_http_agntkey_variables_status, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
       ngx_http_null_variable
@@ -63,7 +63,7 @@ static ngx_http_variable_t  ngx_http_agntkey_vars[] = {
 
 
 ngx_int_t
-ngx_http_agntkey_vars_add(ngx_conf_t *cf)
+ngx_http_agntkey_variables_add(ngx_conf_t *cf)
 {
     ngx_http_variable_t  *var, *v;
 
@@ -88,8 +88,8 @@ ngx_http_agntkey_vars_add(ngx_conf_t *cf)
  */
 
 static ngx_int_t
-ngx_http_agntkey_vars_id(ngx_http_request_t *r, ngx_http_variable_value_t *v,
-    uintptr_t data)
+ngx_http_agntkey_variables_id(ngx_http_request_t *r,
+                              ngx_http_variable_value_t *v, uintptr_t data)
 {
     ngx_str_t                      text, id;
     ngx_uint_t                     copy;
@@ -97,10 +97,10 @@ ngx_http_agntkey_vars_id(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     ngx_http_agntkey_reason_e      reason;
     ngx_http_agntkey_main_conf_t  *amcf;
 
-    ctx = ngx_http_agntkey_ctx_find(r);
+    ctx = ngx_http_agntkey_access_ctx_find(r);
 
     if (ctx && ctx->has_id) {
-        ngx_http_agntkey_vars_set(v, ctx->id, NGX_HTTP_AGNTKEY_ID_LEN);
+        ngx_http_agntkey_variables_set(v, ctx->id, NGX_HTTP_AGNTKEY_ID_LEN);
         return NGX_OK;
     }
 
@@ -131,20 +131,20 @@ ngx_http_agntkey_vars_id(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         return NGX_ERROR;
     }
 
-    ngx_http_agntkey_vars_set(v, id.data, id.len);
+    ngx_http_agntkey_variables_set(v, id.data, id.len);
 
     return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_vars_key(ngx_http_request_t *r, ngx_http_variable_value_t *v,
-    uintptr_t data)
+ngx_http_agntkey_variables_key(ngx_http_request_t *r,
+                               ngx_http_variable_value_t *v, uintptr_t data)
 {
     ngx_str_t               *s;
     ngx_http_agntkey_ctx_t  *ctx;
 
-    ctx = ngx_http_agntkey_ctx_find(r);
+    ctx = ngx_http_agntkey_access_ctx_find(r);
 
     if (ctx == NULL || !ctx->identified) {
         v->not_found = 1;
@@ -153,20 +153,20 @@ ngx_http_agntkey_vars_key(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     s = (ngx_str_t *) ((char *) ctx->key + data);
 
-    ngx_http_agntkey_vars_set(v, s->data, s->len);
+    ngx_http_agntkey_variables_set(v, s->data, s->len);
 
     return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
+ngx_http_agntkey_variables_expires(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     u_char                  *p;
     ngx_http_agntkey_ctx_t  *ctx;
 
-    ctx = ngx_http_agntkey_ctx_find(r);
+    ctx = ngx_http_agntkey_access_ctx_find(r);
 
     if (ctx == NULL || !ctx->identified
         || ctx->key->expires_at == NGX_HTTP_AGNTKEY_NEVER)
@@ -180,7 +180,7 @@ ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    ngx_http_agntkey_vars_set(v, p,
+    ngx_http_agntkey_variables_set(v, p,
                   ngx_http_agntkey_rfc3339_format(p, ctx->key->expires_at) - p);
 
     return NGX_OK;
@@ -188,13 +188,13 @@ ngx_http_agntkey_vars_expires(ngx_http_request_t *r,
 
 
 static ngx_int_t
-ngx_http_agntkey_vars_cache(ngx_http_request_t *r,
+ngx_http_agntkey_variables_cache(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     char                    *text;
     ngx_http_agntkey_ctx_t  *ctx;
 
-    ctx = ngx_http_agntkey_ctx_find(r);
+    ctx = ngx_http_agntkey_access_ctx_find(r);
 
     if (ctx == NULL || (!ctx->answered && !ctx->stale)) {
         v->not_found = 1;
@@ -203,25 +203,25 @@ ngx_http_agntkey_vars_cache(ngx_http_request_t *r,
 
     text = ctx->hit ? "HIT" : ctx->stale ? "STALE" : "MISS";
 
-    ngx_http_agntkey_vars_set(v, (u_char *) text, ngx_strlen(text));
+    ngx_http_agntkey_variables_set(v, (u_char *) text, ngx_strlen(text));
 
     return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_vars_status(ngx_http_request_t *r,
+ngx_http_agntkey_variables_status(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     ngx_str_t               *s;
     ngx_http_agntkey_ctx_t  *ctx, *prev;
 
-    ctx = ngx_http_agntkey_ctx_find(r);
+    ctx = ngx_http_agntkey_access_ctx_find(r);
 
     /* a refusal whose error page was let in is still the refusal */
 
-    for (prev = ctx; prev; prev = ngx_http_agntkey_ctx_previous(prev)) {
-        if (prev->answer) {
+    for (prev = ctx; prev; prev = ngx_http_agntkey_access_ctx_previous(prev)) {
+        if (prev->refusal) {
             ctx = prev;
             break;
         }
@@ -234,14 +234,14 @@ ngx_http_agntkey_vars_status(ngx_http_request_t *r,
 
     s = &ngx_http_agntkey_reasons[ctx->reason];
 
-    ngx_http_agntkey_vars_set(v, s->data, s->len);
+    ngx_http_agntkey_variables_set(v, s->data, s->len);
 
     return NGX_OK;
 }
 
 
 static void
-ngx_http_agntkey_vars_set(ngx_http_variable_value_t *v, u_char *data,
+ngx_http_agntkey_variables_set(ngx_http_variable_value_t *v, u_char *data,
     size_t len)
 {
     v->len = len;

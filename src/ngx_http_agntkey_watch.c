@@ -12,66 +12,66 @@
 
 
 /* one below each of the prefixes that are tracked */
-#define NGX_HTTP_AGNTKEY_WATCH_CANARIES    2
-#define NGX_HTTP_AGNTKEY_WATCH_CANARY_MAX                                     \
+#define NGX_HTTP_AGNTKEY_LEASE_CANARIES    2
+#define NGX_HTTP_AGNTKEY_LEASE_CANARY_MAX                                     \
     (sizeof("agntkey:workspace:canary:") - 1 + NGX_HTTP_AGNTKEY_WORKER_LEN)
 
 /* "<host>/<pid>/<worker>/<lease>" */
-#define NGX_HTTP_AGNTKEY_WATCH_MEMBER_MAX                                     \
+#define NGX_HTTP_AGNTKEY_LEASE_MEMBER_MAX                                     \
     (NGX_MAXHOSTNAMELEN + NGX_HTTP_AGNTKEY_WORKER_LEN + 2 * NGX_INT_T_LEN + 3)
 
 /* a proof is begun that many times while a lease lasts */
-#define NGX_HTTP_AGNTKEY_WATCH_RENEWALS    4
+#define NGX_HTTP_AGNTKEY_LEASE_RENEWALS    4
 
 /* how old the stream's server's word may be when commands can be sent, ms */
-#define NGX_HTTP_AGNTKEY_WATCH_AGE         1000
+#define NGX_HTTP_AGNTKEY_LEASE_AGE         1000
 
 /* the least time for a canary or a proof to arrive, ms */
-#define NGX_HTTP_AGNTKEY_WATCH_PATIENCE    1000
+#define NGX_HTTP_AGNTKEY_LEASE_PATIENCE    1000
 
 /* the pause before a canary that Redis has refused is sent again, ms */
-#define NGX_HTTP_AGNTKEY_WATCH_PAUSE       2000
+#define NGX_HTTP_AGNTKEY_LEASE_PAUSE       2000
 
 /* what most configurations have, ms */
-#define NGX_HTTP_AGNTKEY_WATCH_LEASE       2000
+#define NGX_HTTP_AGNTKEY_LEASE_DEFAULT     2000
 
 
 typedef enum {
-    NGX_HTTP_AGNTKEY_WATCH_DOWN = 0,
-    NGX_HTTP_AGNTKEY_WATCH_READY,
-    NGX_HTTP_AGNTKEY_WATCH_CANARY,
-    NGX_HTTP_AGNTKEY_WATCH_PROOF,
-    NGX_HTTP_AGNTKEY_WATCH_TRUSTED
-} ngx_http_agntkey_watch_e;
+    NGX_HTTP_AGNTKEY_LEASE_DOWN = 0,
+    NGX_HTTP_AGNTKEY_LEASE_READY,
+    NGX_HTTP_AGNTKEY_LEASE_CANARY,
+    NGX_HTTP_AGNTKEY_LEASE_RENEWING,
+    NGX_HTTP_AGNTKEY_LEASE_VALID
+} ngx_http_agntkey_lease_e;
 
 
 /* owner of the stream and of the timer */
 
-struct ngx_http_agntkey_watch_s {
+struct ngx_http_agntkey_lease_s {
     ngx_http_agntkey_redis_t            *commands;
-    ngx_http_agntkey_stream_t           *stream;
+    ngx_http_agntkey_invalidation_t     *invalidation;
     ngx_log_t                           *log;
 
     /* event ident must be after 3 pointers as in ngx_connection_t */
     ngx_int_t                            ident;
 
-    ngx_http_agntkey_watch_e             state;
-    int64_t                              lease_end;    /* ms; 0: none */
+    ngx_http_agntkey_lease_e             state;
+    int64_t                              valid_until;  /* ms; 0: none */
 
-    ngx_msec_t                           lease;        /* 0: not asked for */
+    ngx_msec_t                           length;       /* 0: not asked for */
     ngx_msec_t                           patience;
-    ngx_http_agntkey_watch_handlers_t    handlers;
+    ngx_http_agntkey_lease_handlers_t    handlers;
     void                                *data;
 
-    ngx_http_agntkey_watch_said_pt       barrier;
-    ngx_http_agntkey_watch_said_pt       letter;
-    void                                *said_data;
+    ngx_http_agntkey_lease_message_pt    barrier;
+    ngx_http_agntkey_lease_message_pt    on_message;
+    void                                *message_data;
 
     /* the proof under way, 0 for none, and when it was begun */
-    uint64_t                             proof;
-    uint64_t                             proofs;       /* begun so far */
+    uint64_t                             nonce;
+    uint64_t                             nonces;       /* begun so far */
     int64_t                              begun;
-    int64_t                              good;         /* begun and proved */
+    int64_t                              renewed_at;   /* begun and proved */
 
     /* the deadline of a canary or a proof; the next proof; or a pause */
     ngx_event_t                          timer;
@@ -84,67 +84,67 @@ struct ngx_http_agntkey_watch_s {
     ngx_str_t                            member;
     ngx_str_t                            left;         /* the one before */
     ngx_str_t                            canaries[
-                                             NGX_HTTP_AGNTKEY_WATCH_CANARIES];
+                                             NGX_HTTP_AGNTKEY_LEASE_CANARIES];
     ngx_uint_t                           seen;         /* of them, bits */
 
     u_char                               channel_buf[
                                           NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN];
     u_char                               member_buf[
-                                          NGX_HTTP_AGNTKEY_WATCH_MEMBER_MAX];
+                                          NGX_HTTP_AGNTKEY_LEASE_MEMBER_MAX];
     u_char                               left_buf[
-                                          NGX_HTTP_AGNTKEY_WATCH_MEMBER_MAX];
+                                          NGX_HTTP_AGNTKEY_LEASE_MEMBER_MAX];
     u_char                               canary_buf[
-                                          NGX_HTTP_AGNTKEY_WATCH_CANARIES
-                                          * NGX_HTTP_AGNTKEY_WATCH_CANARY_MAX];
+                                          NGX_HTTP_AGNTKEY_LEASE_CANARIES
+                                          * NGX_HTTP_AGNTKEY_LEASE_CANARY_MAX];
 
     unsigned                             registered:1;
-    unsigned                             ending:1;
-    unsigned                             troubled:1;   /* and it was said */
+    unsigned                             exiting:1;
+    unsigned                             faulty:1;     /* and it was said */
 };
 
 
-static void ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch);
-static ngx_int_t ngx_http_agntkey_watch_send(ngx_http_agntkey_watch_t *watch,
+static void ngx_http_agntkey_lease_names(ngx_http_agntkey_lease_t *lease);
+static ngx_int_t ngx_http_agntkey_lease_send(ngx_http_agntkey_lease_t *lease,
     ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_handler_pt handler);
-static void ngx_http_agntkey_watch_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
+static void ngx_http_agntkey_lease_drop_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 
-static void ngx_http_agntkey_watch_ready(void *data);
-static void ngx_http_agntkey_watch_down(void *data);
-static void ngx_http_agntkey_watch_change(void *data, ngx_uint_t up);
-static void ngx_http_agntkey_watch_ending(void *data);
-static void ngx_http_agntkey_watch_leave(ngx_http_agntkey_watch_t *watch);
-static void ngx_http_agntkey_watch_remove(ngx_http_agntkey_watch_t *watch);
-static void ngx_http_agntkey_watch_timer_handler(ngx_event_t *ev);
-static void ngx_http_agntkey_watch_lose(ngx_http_agntkey_watch_t *watch);
+static void ngx_http_agntkey_lease_ready(void *data);
+static void ngx_http_agntkey_lease_down(void *data);
+static void ngx_http_agntkey_lease_change(void *data, ngx_uint_t up);
+static void ngx_http_agntkey_lease_on_exit(void *data);
+static void ngx_http_agntkey_lease_leave(ngx_http_agntkey_lease_t *lease);
+static void ngx_http_agntkey_lease_remove(ngx_http_agntkey_lease_t *lease);
+static void ngx_http_agntkey_lease_timer_handler(ngx_event_t *ev);
+static void ngx_http_agntkey_lease_expire(ngx_http_agntkey_lease_t *lease);
 
-static void ngx_http_agntkey_watch_canary(ngx_http_agntkey_watch_t *watch);
-static void ngx_http_agntkey_watch_canary_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static ngx_uint_t ngx_http_agntkey_watch_is_canary(
-    ngx_http_agntkey_watch_t *watch, ngx_str_t *key);
-static void ngx_http_agntkey_watch_prove(ngx_http_agntkey_watch_t *watch);
-static void ngx_http_agntkey_watch_prove_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_watch_refused(ngx_http_agntkey_watch_t *watch,
-    ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_watch_proved(ngx_http_agntkey_watch_t *watch,
-    uint64_t proof);
+static void ngx_http_agntkey_lease_canary(ngx_http_agntkey_lease_t *lease);
+static void ngx_http_agntkey_lease_canary_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_uint_t ngx_http_agntkey_lease_is_canary(
+    ngx_http_agntkey_lease_t *lease, ngx_str_t *key);
+static void ngx_http_agntkey_lease_renew(ngx_http_agntkey_lease_t *lease);
+static void ngx_http_agntkey_lease_renew_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_lease_refused(ngx_http_agntkey_lease_t *lease,
+    ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_lease_renewed(ngx_http_agntkey_lease_t *lease,
+    uint64_t nonce);
 
-static void ngx_http_agntkey_watch_changed(void *data, ngx_str_t *key);
-static void ngx_http_agntkey_watch_barrier(void *data, ngx_str_t *text);
-static void ngx_http_agntkey_watch_letter(void *data, ngx_str_t *text);
+static void ngx_http_agntkey_lease_changed(void *data, ngx_str_t *key);
+static void ngx_http_agntkey_lease_barrier(void *data, ngx_str_t *text);
+static void ngx_http_agntkey_lease_on_message(void *data, ngx_str_t *text);
 
-static void ngx_http_agntkey_watch_unable(void *data, const char *what,
-    ngx_http_agntkey_reply_t *reply);
-static void ngx_http_agntkey_watch_arm(ngx_http_agntkey_watch_t *watch,
+static void ngx_http_agntkey_lease_fault(void *data, const char *what,
+    ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_lease_arm(ngx_http_agntkey_lease_t *lease,
     ngx_msec_t ms);
 
 
 /* what a worker that has died over it leaves behind goes by itself */
 
-static ngx_str_t  ngx_http_agntkey_watch_lua_canary = ngx_string(
+static ngx_str_t  ngx_http_agntkey_lease_lua_canary = ngx_string(
     "for _,k in ipairs(KEYS) do redis.call('SET',k,'1','PX','10000') end "
     "return redis.call('DEL',unpack(KEYS))"
 );
@@ -152,11 +152,11 @@ static ngx_str_t  ngx_http_agntkey_watch_lua_canary = ngx_string(
 /*
  * The registry is written before the message is sent that the lease hangs on,
  * and by Redis' own clock, which is the one that others read it by.  The mark
- * is looked at before: see NGX_HTTP_AGNTKEY_WATCH_LUA_MARK.
+ * is looked at before: see NGX_HTTP_AGNTKEY_LEASE_LUA_MARK.
  */
 
-static ngx_str_t  ngx_http_agntkey_watch_lua_prove = ngx_string(
-    NGX_HTTP_AGNTKEY_WATCH_LUA_MARK
+static ngx_str_t  ngx_http_agntkey_lease_lua_renew = ngx_string(
+    NGX_HTTP_AGNTKEY_LEASE_LUA_MARK
     "if told~=info then return told end "
     "if not string.find(info,'role:master') then "
     "return redis.error_reply('READONLY not a primary') end "
@@ -168,136 +168,139 @@ static ngx_str_t  ngx_http_agntkey_watch_lua_prove = ngx_string(
 );
 
 
-ngx_http_agntkey_watch_t *
-ngx_http_agntkey_watch_create(ngx_http_agntkey_server_t *conf,
-    ngx_http_agntkey_redis_t *commands, ngx_msec_t lease,
-    ngx_http_agntkey_watch_handlers_t *handlers, void *data, ngx_log_t *log)
+ngx_http_agntkey_lease_t *
+ngx_http_agntkey_lease_create(ngx_http_agntkey_redis_conf_t *conf,
+    ngx_http_agntkey_redis_t *commands, ngx_msec_t length,
+    ngx_http_agntkey_lease_handlers_t *handlers, void *data, ngx_log_t *log)
 {
-    ngx_http_agntkey_watch_t            *watch;
-    ngx_http_agntkey_stream_handlers_t   from;
+    ngx_http_agntkey_lease_t                  *lease;
+    ngx_http_agntkey_invalidation_handlers_t   from;
 
-    watch = ngx_calloc(sizeof(ngx_http_agntkey_watch_t), log);
-    if (watch == NULL) {
+    lease = ngx_calloc(sizeof(ngx_http_agntkey_lease_t), log);
+    if (lease == NULL) {
         return NULL;
     }
 
-    watch->commands = commands;
-    watch->log = log;
-    watch->ident = -1;
-    watch->lease = lease;
-    watch->patience = ngx_max(conf->timeout, NGX_HTTP_AGNTKEY_WATCH_PATIENCE);
-    watch->handlers = *handlers;
-    watch->data = data;
+    lease->commands = commands;
+    lease->log = log;
+    lease->ident = -1;
+    lease->length = length;
+    lease->patience = ngx_max(conf->timeout, NGX_HTTP_AGNTKEY_LEASE_PATIENCE);
+    lease->handlers = *handlers;
+    lease->data = data;
 
-    watch->timer.handler = ngx_http_agntkey_watch_timer_handler;
-    watch->timer.data = watch;
-    watch->timer.log = log;
-    watch->timer.cancelable = 1;
+    lease->timer.handler = ngx_http_agntkey_lease_timer_handler;
+    lease->timer.data = lease;
+    lease->timer.log = log;
+    lease->timer.cancelable = 1;
 
-    from.ready = ngx_http_agntkey_watch_ready;
-    from.down = ngx_http_agntkey_watch_down;
-    from.unable = ngx_http_agntkey_watch_unable;
-    from.changed = ngx_http_agntkey_watch_changed;
-    from.barrier = ngx_http_agntkey_watch_barrier;
-    from.letter = ngx_http_agntkey_watch_letter;
+    from.ready = ngx_http_agntkey_lease_ready;
+    from.down = ngx_http_agntkey_lease_down;
+    from.fault = ngx_http_agntkey_lease_fault;
+    from.changed = ngx_http_agntkey_lease_changed;
+    from.barrier = ngx_http_agntkey_lease_barrier;
+    from.on_message = ngx_http_agntkey_lease_on_message;
 
-    if (RAND_bytes(watch->number, sizeof(watch->number)) == 1) {
-        ngx_http_agntkey_watch_names(watch);
+    if (RAND_bytes(lease->number, sizeof(lease->number)) == 1) {
+        ngx_http_agntkey_lease_names(lease);
 
-        watch->stream = ngx_http_agntkey_stream_create(conf, &watch->channel,
-                                                       lease != 0, &from,
-                                                       watch, log);
+        lease->invalidation = ngx_http_agntkey_invalidation_create(conf,
+                                                            &lease->channel,
+                                                            length != 0, &from,
+                                                            lease, log);
     }
 
-    if (watch->stream == NULL) {
-        ngx_free(watch);
+    if (lease->invalidation == NULL) {
+        ngx_free(lease);
         return NULL;
     }
 
-    if (lease == 0) {
-        return watch;
+    if (length == 0) {
+        return lease;
     }
 
-    ngx_http_agntkey_redis_set_change(commands, ngx_http_agntkey_watch_change,
-                                      watch);
+    ngx_http_agntkey_redis_set_change(commands, ngx_http_agntkey_lease_change,
+                                      lease);
 
-    ngx_http_agntkey_redis_add_ending(commands, ngx_http_agntkey_watch_ending,
-                                      watch);
+    ngx_http_agntkey_redis_add_exit_handler(commands,
+                                            ngx_http_agntkey_lease_on_exit,
+                                            lease);
 
-    return watch;
+    return lease;
 }
 
 
 void
-ngx_http_agntkey_watch_destroy(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_destroy(ngx_http_agntkey_lease_t *lease)
 {
     ngx_str_t  argv[3], bytes;
 
-    if (watch->registered || watch->left.len) {
+    if (lease->registered || lease->left.len) {
         ngx_str_set(&argv[0], "ZREM");
         ngx_str_set(&argv[1], "agntkey:workers");
-        argv[2] = watch->registered ? watch->member : watch->left;
+        argv[2] = lease->registered ? lease->member : lease->left;
 
-        if (ngx_http_agntkey_resp_format(argv, 3, &bytes) == NGX_OK) {
-            ngx_http_agntkey_redis_farewell(watch->commands, &bytes);
-            ngx_http_agntkey_resp_format_free(&bytes);
+        if (ngx_http_agntkey_redis_resp_format(argv, 3, &bytes) == NGX_OK) {
+            ngx_http_agntkey_redis_send_now(lease->commands, &bytes);
+            ngx_http_agntkey_redis_resp_format_free(&bytes);
         }
     }
 
-    if (watch->timer.timer_set) {
-        ngx_del_timer(&watch->timer);
+    if (lease->timer.timer_set) {
+        ngx_del_timer(&lease->timer);
     }
 
-    ngx_http_agntkey_stream_destroy(watch->stream);
-    ngx_free(watch);
+    ngx_http_agntkey_invalidation_destroy(lease->invalidation);
+    ngx_free(lease);
 }
 
 
 ngx_uint_t
-ngx_http_agntkey_watch_trusted(ngx_http_agntkey_watch_t *watch, int64_t now)
+ngx_http_agntkey_lease_valid(ngx_http_agntkey_lease_t *lease, int64_t now)
 {
-    return now < watch->lease_end;
+    return now < lease->valid_until;
 }
 
 
 void
-ngx_http_agntkey_watch_listen(ngx_http_agntkey_watch_t *watch,
-    ngx_http_agntkey_watch_said_pt barrier,
-    ngx_http_agntkey_watch_said_pt letter, void *data)
+ngx_http_agntkey_lease_subscribe(ngx_http_agntkey_lease_t *lease,
+    ngx_http_agntkey_lease_message_pt barrier,
+    ngx_http_agntkey_lease_message_pt on_message, void *data)
 {
-    watch->barrier = barrier;
-    watch->letter = letter;
-    watch->said_data = data;
+    lease->barrier = barrier;
+    lease->on_message = on_message;
+    lease->message_data = data;
 }
 
 
 void
-ngx_http_agntkey_watch_doubt(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_suspect(ngx_http_agntkey_lease_t *lease)
 {
-    if (watch->lease == 0) {
-        ngx_http_agntkey_stream_reset(watch->stream, "nobody answers", 0);
+    if (lease->length == 0) {
+        ngx_http_agntkey_invalidation_reset(lease->invalidation,
+                                            "nobody answers", 0);
     }
 }
 
 
 u_char *
-ngx_http_agntkey_watch_worker(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_worker(ngx_http_agntkey_lease_t *lease)
 {
-    return watch->worker;
+    return lease->worker;
 }
 
 
 ngx_str_t *
-ngx_http_agntkey_watch_channel(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_channel(ngx_http_agntkey_lease_t *lease)
 {
-    return &watch->channel;
+    return &lease->channel;
 }
 
 
 ngx_msec_t
-ngx_http_agntkey_watch_lease(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_length(ngx_http_agntkey_lease_t *lease)
 {
-    return watch->lease ? watch->lease : NGX_HTTP_AGNTKEY_WATCH_LEASE;
+    return lease->length ? lease->length : NGX_HTTP_AGNTKEY_LEASE_DEFAULT;
 }
 
 
@@ -309,7 +312,7 @@ ngx_http_agntkey_watch_lease(ngx_http_agntkey_watch_t *watch)
  */
 
 static void
-ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_names(ngx_http_agntkey_lease_t *lease)
 {
     u_char      *p;
     size_t       len;
@@ -317,105 +320,105 @@ ngx_http_agntkey_watch_names(ngx_http_agntkey_watch_t *watch)
 
     static const char  *prefixes[] = { "agntkey:key:", "agntkey:workspace:" };
 
-    for (i = sizeof(watch->number); i && ++watch->number[i - 1] == 0; i--) {
+    for (i = sizeof(lease->number); i && ++lease->number[i - 1] == 0; i--) {
         /* void */
     }
 
-    ngx_hex_dump(watch->worker, watch->number, sizeof(watch->number));
+    ngx_hex_dump(lease->worker, lease->number, sizeof(lease->number));
 
     len = NGX_HTTP_AGNTKEY_WORKER_LEN;
 
-    p = watch->channel_buf;
-    watch->channel.data = p;
-    watch->channel.len = ngx_sprintf(p, NGX_HTTP_AGNTKEY_WORKER_CHANNEL "%*s",
-                                     len, watch->worker)
+    p = lease->channel_buf;
+    lease->channel.data = p;
+    lease->channel.len = ngx_sprintf(p, NGX_HTTP_AGNTKEY_WORKER_CHANNEL "%*s",
+                                     len, lease->worker)
                          - p;
 
-    p = watch->member_buf;
-    watch->member.data = p;
-    watch->member.len = ngx_snprintf(p, NGX_HTTP_AGNTKEY_WATCH_MEMBER_MAX,
+    p = lease->member_buf;
+    lease->member.data = p;
+    lease->member.len = ngx_snprintf(p, NGX_HTTP_AGNTKEY_LEASE_MEMBER_MAX,
                                      "%V/%P/%*s/%M", &ngx_cycle->hostname,
-                                     ngx_pid, len, watch->worker,
-                                     watch->lease)
+                                     ngx_pid, len, lease->worker,
+                                     lease->length)
                         - p;
 
-    p = watch->canary_buf;
+    p = lease->canary_buf;
 
-    for (i = 0; i < NGX_HTTP_AGNTKEY_WATCH_CANARIES; i++) {
-        watch->canaries[i].data = p;
-        p = ngx_sprintf(p, "%scanary:%*s", prefixes[i], len, watch->worker);
-        watch->canaries[i].len = p - watch->canaries[i].data;
+    for (i = 0; i < NGX_HTTP_AGNTKEY_LEASE_CANARIES; i++) {
+        lease->canaries[i].data = p;
+        p = ngx_sprintf(p, "%scanary:%*s", prefixes[i], len, lease->worker);
+        lease->canaries[i].len = p - lease->canaries[i].data;
     }
 }
 
 
 static ngx_int_t
-ngx_http_agntkey_watch_send(ngx_http_agntkey_watch_t *watch, ngx_str_t *argv,
+ngx_http_agntkey_lease_send(ngx_http_agntkey_lease_t *lease, ngx_str_t *argv,
     ngx_uint_t argc, ngx_http_agntkey_redis_handler_pt handler)
 {
     ngx_int_t  rc;
     ngx_str_t  bytes;
 
-    if (ngx_http_agntkey_resp_format(argv, argc, &bytes) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_send(watch->commands, &bytes, handler, watch);
+    rc = ngx_http_agntkey_redis_send(lease->commands, &bytes, handler, lease);
 
-    ngx_http_agntkey_resp_format_free(&bytes);
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
 
     return rc;
 }
 
 
 static void
-ngx_http_agntkey_watch_drop_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_lease_drop_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 static void
-ngx_http_agntkey_watch_ready(void *data)
+ngx_http_agntkey_lease_ready(void *data)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
-    if (watch->lease == 0) {
-        ngx_http_agntkey_stream_good(watch->stream);
+    if (lease->length == 0) {
+        ngx_http_agntkey_invalidation_settled(lease->invalidation);
         return;
     }
 
-    watch->state = NGX_HTTP_AGNTKEY_WATCH_READY;
+    lease->state = NGX_HTTP_AGNTKEY_LEASE_READY;
 
-    if (watch->ending) {
+    if (lease->exiting) {
         return;
     }
 
-    if (ngx_http_agntkey_redis_ready_now(watch->commands)) {
-        ngx_http_agntkey_watch_canary(watch);
+    if (ngx_http_agntkey_redis_ready_now(lease->commands)) {
+        ngx_http_agntkey_lease_canary(lease);
         return;
     }
 
     /* one that was lost while it idled waits for a command otherwise */
 
-    ngx_http_agntkey_redis_connect(watch->commands);
+    ngx_http_agntkey_redis_connect(lease->commands);
 }
 
 
 static void
-ngx_http_agntkey_watch_down(void *data)
+ngx_http_agntkey_lease_down(void *data)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
-    ngx_http_agntkey_watch_lose(watch);
-    ngx_http_agntkey_watch_leave(watch);
-    ngx_http_agntkey_watch_names(watch);
+    ngx_http_agntkey_lease_expire(lease);
+    ngx_http_agntkey_lease_leave(lease);
+    ngx_http_agntkey_lease_names(lease);
 
-    watch->state = NGX_HTTP_AGNTKEY_WATCH_DOWN;
+    lease->state = NGX_HTTP_AGNTKEY_LEASE_DOWN;
 
-    if (watch->timer.timer_set) {
-        ngx_del_timer(&watch->timer);
+    if (lease->timer.timer_set) {
+        ngx_del_timer(&lease->timer);
     }
 }
 
@@ -426,38 +429,38 @@ ngx_http_agntkey_watch_down(void *data)
  */
 
 static void
-ngx_http_agntkey_watch_change(void *data, ngx_uint_t up)
+ngx_http_agntkey_lease_change(void *data, ngx_uint_t up)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
-    if (watch->ending) {
+    if (lease->exiting) {
         return;
     }
 
     if (!up) {
-        if (watch->state > NGX_HTTP_AGNTKEY_WATCH_READY) {
-            ngx_http_agntkey_stream_reset(watch->stream,
+        if (lease->state > NGX_HTTP_AGNTKEY_LEASE_READY) {
+            ngx_http_agntkey_invalidation_reset(lease->invalidation,
                                         "the other connection was lost", 0);
         }
 
         return;
     }
 
-    ngx_http_agntkey_watch_remove(watch);
+    ngx_http_agntkey_lease_remove(lease);
 
-    if (watch->state != NGX_HTTP_AGNTKEY_WATCH_READY) {
+    if (lease->state != NGX_HTTP_AGNTKEY_LEASE_READY) {
         return;
     }
 
-    if (ngx_http_agntkey_stream_age(watch->stream)
-        > NGX_HTTP_AGNTKEY_WATCH_AGE)
+    if (ngx_http_agntkey_invalidation_age(lease->invalidation)
+        > NGX_HTTP_AGNTKEY_LEASE_AGE)
     {
-        ngx_http_agntkey_stream_reset(watch->stream,
-                                      "the other connection is new", 0);
+        ngx_http_agntkey_invalidation_reset(lease->invalidation,
+                                            "the other connection is new", 0);
         return;
     }
 
-    ngx_http_agntkey_watch_canary(watch);
+    ngx_http_agntkey_lease_canary(lease);
 }
 
 
@@ -468,21 +471,21 @@ ngx_http_agntkey_watch_change(void *data, ngx_uint_t up)
  */
 
 static void
-ngx_http_agntkey_watch_ending(void *data)
+ngx_http_agntkey_lease_on_exit(void *data)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
-    if (watch->ending) {
+    if (lease->exiting) {
         return;
     }
 
-    watch->ending = 1;
+    lease->exiting = 1;
 
-    ngx_http_agntkey_watch_lose(watch);
-    ngx_http_agntkey_watch_leave(watch);
+    ngx_http_agntkey_lease_expire(lease);
+    ngx_http_agntkey_lease_leave(lease);
 
-    if (watch->timer.timer_set) {
-        ngx_del_timer(&watch->timer);
+    if (lease->timer.timer_set) {
+        ngx_del_timer(&lease->timer);
     }
 }
 
@@ -493,168 +496,170 @@ ngx_http_agntkey_watch_ending(void *data)
  */
 
 static void
-ngx_http_agntkey_watch_leave(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_leave(ngx_http_agntkey_lease_t *lease)
 {
-    if (!watch->registered) {
+    if (!lease->registered) {
         return;
     }
 
-    watch->registered = 0;
+    lease->registered = 0;
 
-    watch->left.data = watch->left_buf;
-    watch->left.len = watch->member.len;
-    ngx_memcpy(watch->left.data, watch->member.data, watch->member.len);
+    lease->left.data = lease->left_buf;
+    lease->left.len = lease->member.len;
+    ngx_memcpy(lease->left.data, lease->member.data, lease->member.len);
 
-    ngx_http_agntkey_watch_remove(watch);
+    ngx_http_agntkey_lease_remove(lease);
 }
 
 
 static void
-ngx_http_agntkey_watch_remove(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_remove(ngx_http_agntkey_lease_t *lease)
 {
     ngx_str_t  argv[3];
 
-    if (watch->left.len == 0
-        || !ngx_http_agntkey_redis_ready_now(watch->commands))
+    if (lease->left.len == 0
+        || !ngx_http_agntkey_redis_ready_now(lease->commands))
     {
         return;
     }
 
     ngx_str_set(&argv[0], "ZREM");
     ngx_str_set(&argv[1], "agntkey:workers");
-    argv[2] = watch->left;
+    argv[2] = lease->left;
 
-    if (ngx_http_agntkey_watch_send(watch, argv, 3,
-                                    ngx_http_agntkey_watch_drop_handler)
+    if (ngx_http_agntkey_lease_send(lease, argv, 3,
+                                    ngx_http_agntkey_lease_drop_handler)
         == NGX_OK)
     {
-        watch->left.len = 0;
+        lease->left.len = 0;
     }
 }
 
 
 static void
-ngx_http_agntkey_watch_timer_handler(ngx_event_t *ev)
+ngx_http_agntkey_lease_timer_handler(ngx_event_t *ev)
 {
-    ngx_http_agntkey_watch_t  *watch;
+    ngx_http_agntkey_lease_t  *lease;
 
-    watch = ev->data;
+    lease = ev->data;
 
-    switch (watch->state) {
+    switch (lease->state) {
 
-    case NGX_HTTP_AGNTKEY_WATCH_DOWN:
+    case NGX_HTTP_AGNTKEY_LEASE_DOWN:
         break;
 
-    case NGX_HTTP_AGNTKEY_WATCH_READY:
-        if (ngx_http_agntkey_redis_ready_now(watch->commands)) {
-            ngx_http_agntkey_watch_canary(watch);
+    case NGX_HTTP_AGNTKEY_LEASE_READY:
+        if (ngx_http_agntkey_redis_ready_now(lease->commands)) {
+            ngx_http_agntkey_lease_canary(lease);
         }
 
         break;
 
-    case NGX_HTTP_AGNTKEY_WATCH_CANARY:
-        ngx_http_agntkey_watch_unable(watch, "no invalidation comes for what "
-                                      "is written", NULL);
-        ngx_http_agntkey_stream_reset(watch->stream, "no invalidation", 1);
+    case NGX_HTTP_AGNTKEY_LEASE_CANARY:
+        ngx_http_agntkey_lease_fault(lease, "no invalidation comes for what "
+                                     "is written", NULL);
+        ngx_http_agntkey_invalidation_reset(lease->invalidation,
+                                            "no invalidation", 1);
         break;
 
     default: /* PROOF, TRUSTED */
 
-        if (watch->proof == 0) {
-            ngx_http_agntkey_watch_prove(watch);
+        if (lease->nonce == 0) {
+            ngx_http_agntkey_lease_renew(lease);
             break;
         }
 
-        if (ngx_http_agntkey_clock() - watch->begun
-            > (int64_t) watch->patience)
+        if (ngx_http_agntkey_clock() - lease->begun
+            > (int64_t) lease->patience)
         {
-            ngx_http_agntkey_watch_unable(watch, "what is published does not "
-                                          "come back", NULL);
-            ngx_http_agntkey_stream_reset(watch->stream, "no message", 1);
+            ngx_http_agntkey_lease_fault(lease, "what is published does not "
+                                         "come back", NULL);
+            ngx_http_agntkey_invalidation_reset(lease->invalidation,
+                                                "no message", 1);
             break;
         }
 
-        ngx_http_agntkey_watch_arm(watch, watch->lease
-                                          / NGX_HTTP_AGNTKEY_WATCH_RENEWALS);
+        ngx_http_agntkey_lease_arm(lease, lease->length
+                                          / NGX_HTTP_AGNTKEY_LEASE_RENEWALS);
         break;
     }
 }
 
 
 static void
-ngx_http_agntkey_watch_lose(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_expire(ngx_http_agntkey_lease_t *lease)
 {
-    watch->proof = 0;
-    watch->lease_end = 0;
+    lease->nonce = 0;
+    lease->valid_until = 0;
 
-    if (watch->state == NGX_HTTP_AGNTKEY_WATCH_TRUSTED) {
-        watch->state = NGX_HTTP_AGNTKEY_WATCH_PROOF;
-        watch->handlers.lost(watch->data, watch->good);
+    if (lease->state == NGX_HTTP_AGNTKEY_LEASE_VALID) {
+        lease->state = NGX_HTTP_AGNTKEY_LEASE_RENEWING;
+        lease->handlers.expired(lease->data, lease->renewed_at);
     }
 }
 
 
 static void
-ngx_http_agntkey_watch_canary(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_canary(ngx_http_agntkey_lease_t *lease)
 {
-    ngx_str_t  argv[3 + NGX_HTTP_AGNTKEY_WATCH_CANARIES];
+    ngx_str_t  argv[3 + NGX_HTTP_AGNTKEY_LEASE_CANARIES];
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_watch_lua_canary;
+    argv[1] = ngx_http_agntkey_lease_lua_canary;
     ngx_str_set(&argv[2], "2");
-    argv[3] = watch->canaries[0];
-    argv[4] = watch->canaries[1];
+    argv[3] = lease->canaries[0];
+    argv[4] = lease->canaries[1];
 
-    watch->seen = 0;
+    lease->seen = 0;
 
-    if (ngx_http_agntkey_watch_send(watch, argv, 5,
-                                    ngx_http_agntkey_watch_canary_handler)
+    if (ngx_http_agntkey_lease_send(lease, argv, 5,
+                                    ngx_http_agntkey_lease_canary_handler)
         == NGX_OK)
     {
-        watch->state = NGX_HTTP_AGNTKEY_WATCH_CANARY;
+        lease->state = NGX_HTTP_AGNTKEY_LEASE_CANARY;
     }
 
-    ngx_http_agntkey_watch_arm(watch, watch->patience);
+    ngx_http_agntkey_lease_arm(lease, lease->patience);
 }
 
 
 /* What counts is that the stream tells of it; this is for the refusals. */
 
 static void
-ngx_http_agntkey_watch_canary_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_lease_canary_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
         return;
     }
 
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
-        && watch->state == NGX_HTTP_AGNTKEY_WATCH_CANARY)
+        && lease->state == NGX_HTTP_AGNTKEY_LEASE_CANARY)
     {
-        watch->state = NGX_HTTP_AGNTKEY_WATCH_READY;
-        ngx_http_agntkey_watch_refused(watch, reply);
+        lease->state = NGX_HTTP_AGNTKEY_LEASE_READY;
+        ngx_http_agntkey_lease_refused(lease, reply);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
 static ngx_uint_t
-ngx_http_agntkey_watch_is_canary(ngx_http_agntkey_watch_t *watch,
+ngx_http_agntkey_lease_is_canary(ngx_http_agntkey_lease_t *lease,
     ngx_str_t *key)
 {
     ngx_str_t   *canary;
     ngx_uint_t   i;
 
-    for (i = 0; i < NGX_HTTP_AGNTKEY_WATCH_CANARIES; i++) {
-        canary = &watch->canaries[i];
+    for (i = 0; i < NGX_HTTP_AGNTKEY_LEASE_CANARIES; i++) {
+        canary = &lease->canaries[i];
 
         if (key->len == canary->len
             && ngx_memcmp(key->data, canary->data, key->len) == 0)
         {
-            watch->seen |= 1 << i;
+            lease->seen |= 1 << i;
             return 1;
         }
     }
@@ -664,62 +669,62 @@ ngx_http_agntkey_watch_is_canary(ngx_http_agntkey_watch_t *watch,
 
 
 static void
-ngx_http_agntkey_watch_prove(ngx_http_agntkey_watch_t *watch)
+ngx_http_agntkey_lease_renew(ngx_http_agntkey_lease_t *lease)
 {
-    u_char     lease[NGX_INT_T_LEN], text[sizeof("proof ") + NGX_INT64_LEN];
+    u_char     length[NGX_INT_T_LEN], text[sizeof("proof ") + NGX_INT64_LEN];
     ngx_str_t  argv[9];
 
-    watch->proofs++;
+    lease->nonces++;
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_watch_lua_prove;
+    argv[1] = ngx_http_agntkey_lease_lua_renew;
     ngx_str_set(&argv[2], "2");
     ngx_str_set(&argv[3], "agntkey:workers");
     ngx_str_set(&argv[4], "agntkey:registry");
-    argv[5] = watch->member;
-    argv[6].data = lease;
-    argv[6].len = ngx_sprintf(lease, "%M", watch->lease) - lease;
-    argv[7] = watch->channel;
+    argv[5] = lease->member;
+    argv[6].data = length;
+    argv[6].len = ngx_sprintf(length, "%M", lease->length) - length;
+    argv[7] = lease->channel;
     argv[8].data = text;
-    argv[8].len = ngx_sprintf(text, "proof %uL", watch->proofs) - text;
+    argv[8].len = ngx_sprintf(text, "proof %uL", lease->nonces) - text;
 
     /* what the lease is counted from: before any of this has left */
 
-    watch->begun = ngx_http_agntkey_clock();
+    lease->begun = ngx_http_agntkey_clock();
 
-    if (ngx_http_agntkey_watch_send(watch, argv, 9,
-                                    ngx_http_agntkey_watch_prove_handler)
+    if (ngx_http_agntkey_lease_send(lease, argv, 9,
+                                    ngx_http_agntkey_lease_renew_handler)
         == NGX_OK)
     {
-        watch->proof = watch->proofs;
-        watch->registered = 1;
+        lease->nonce = lease->nonces;
+        lease->registered = 1;
     }
 
-    ngx_http_agntkey_watch_arm(watch,
-                             watch->lease / NGX_HTTP_AGNTKEY_WATCH_RENEWALS);
+    ngx_http_agntkey_lease_arm(lease,
+                             lease->length / NGX_HTTP_AGNTKEY_LEASE_RENEWALS);
 }
 
 
 static void
-ngx_http_agntkey_watch_prove_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_lease_renew_handler(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
         return;
     }
 
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
-        && watch->state >= NGX_HTTP_AGNTKEY_WATCH_PROOF)
+        && lease->state >= NGX_HTTP_AGNTKEY_LEASE_RENEWING)
     {
         /* the lease runs out, and the timer tries again */
 
-        watch->proof = 0;
-        ngx_http_agntkey_watch_refused(watch, reply);
+        lease->nonce = 0;
+        ngx_http_agntkey_lease_refused(lease, reply);
     }
 
-    ngx_http_agntkey_resp_free(reply);
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
@@ -730,49 +735,49 @@ ngx_http_agntkey_watch_prove_handler(void *data, ngx_http_agntkey_redis_e rc,
  */
 
 static void
-ngx_http_agntkey_watch_refused(ngx_http_agntkey_watch_t *watch,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_lease_refused(ngx_http_agntkey_lease_t *lease,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_watch_unable(watch, "Redis grants no lease", reply);
+    ngx_http_agntkey_lease_fault(lease, "Redis grants no lease", reply);
 
-    ngx_http_agntkey_watch_arm(watch,
-                               ngx_min(watch->lease,
-                                       NGX_HTTP_AGNTKEY_WATCH_PAUSE));
+    ngx_http_agntkey_lease_arm(lease,
+                               ngx_min(lease->length,
+                                       NGX_HTTP_AGNTKEY_LEASE_PAUSE));
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
         && ngx_strnstr(reply->str.data, "READONLY", reply->str.len))
     {
-        ngx_http_agntkey_redis_reset(watch->commands, "it is a replica");
+        ngx_http_agntkey_redis_reset(lease->commands, "it is a replica");
     }
 }
 
 
 static void
-ngx_http_agntkey_watch_proved(ngx_http_agntkey_watch_t *watch, uint64_t proof)
+ngx_http_agntkey_lease_renewed(ngx_http_agntkey_lease_t *lease, uint64_t nonce)
 {
-    if (watch->ending || watch->state < NGX_HTTP_AGNTKEY_WATCH_PROOF
-        || watch->proof == 0 || watch->proof != proof)
+    if (lease->exiting || lease->state < NGX_HTTP_AGNTKEY_LEASE_RENEWING
+        || lease->nonce == 0 || lease->nonce != nonce)
     {
         return;
     }
 
-    watch->proof = 0;
-    watch->good = watch->begun;
-    watch->lease_end = watch->begun + (int64_t) watch->lease;
+    lease->nonce = 0;
+    lease->renewed_at = lease->begun;
+    lease->valid_until = lease->begun + (int64_t) lease->length;
 
-    if (watch->troubled) {
-        watch->troubled = 0;
+    if (lease->faulty) {
+        lease->faulty = 0;
 
-        ngx_log_error(NGX_LOG_NOTICE, watch->log, 0,
+        ngx_log_error(NGX_LOG_NOTICE, lease->log, 0,
                       "agntkey: keys are cached again");
     }
 
-    if (watch->state != NGX_HTTP_AGNTKEY_WATCH_TRUSTED) {
-        watch->state = NGX_HTTP_AGNTKEY_WATCH_TRUSTED;
+    if (lease->state != NGX_HTTP_AGNTKEY_LEASE_VALID) {
+        lease->state = NGX_HTTP_AGNTKEY_LEASE_VALID;
 
-        ngx_http_agntkey_stream_good(watch->stream);
+        ngx_http_agntkey_invalidation_settled(lease->invalidation);
 
-        ngx_log_debug0(NGX_LOG_DEBUG_HTTP, watch->log, 0,
+        ngx_log_debug0(NGX_LOG_DEBUG_HTTP, lease->log, 0,
                        "agntkey: the cache is trusted");
     }
 }
@@ -784,42 +789,44 @@ ngx_http_agntkey_watch_proved(ngx_http_agntkey_watch_t *watch, uint64_t proof)
  */
 
 static void
-ngx_http_agntkey_watch_changed(void *data, ngx_str_t *key)
+ngx_http_agntkey_lease_changed(void *data, ngx_str_t *key)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
     if (key == NULL) {
-        ngx_http_agntkey_watch_lose(watch);
-        watch->handlers.changed(watch->data, NULL);
+        ngx_http_agntkey_lease_expire(lease);
+        lease->handlers.changed(lease->data, NULL);
 
-        if (watch->state == NGX_HTTP_AGNTKEY_WATCH_PROOF && !watch->ending) {
-            ngx_http_agntkey_watch_prove(watch);
+        if (lease->state == NGX_HTTP_AGNTKEY_LEASE_RENEWING
+            && !lease->exiting)
+        {
+            ngx_http_agntkey_lease_renew(lease);
         }
 
         return;
     }
 
-    if (!ngx_http_agntkey_watch_is_canary(watch, key)) {
-        watch->handlers.changed(watch->data, key);
+    if (!ngx_http_agntkey_lease_is_canary(lease, key)) {
+        lease->handlers.changed(lease->data, key);
         return;
     }
 
-    if (watch->state == NGX_HTTP_AGNTKEY_WATCH_CANARY
-        && watch->seen == (1 << NGX_HTTP_AGNTKEY_WATCH_CANARIES) - 1)
+    if (lease->state == NGX_HTTP_AGNTKEY_LEASE_CANARY
+        && lease->seen == (1 << NGX_HTTP_AGNTKEY_LEASE_CANARIES) - 1)
     {
-        watch->state = NGX_HTTP_AGNTKEY_WATCH_PROOF;
-        ngx_http_agntkey_watch_prove(watch);
+        lease->state = NGX_HTTP_AGNTKEY_LEASE_RENEWING;
+        ngx_http_agntkey_lease_renew(lease);
     }
 }
 
 
 static void
-ngx_http_agntkey_watch_barrier(void *data, ngx_str_t *text)
+ngx_http_agntkey_lease_barrier(void *data, ngx_str_t *text)
 {
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
-    if (watch->barrier) {
-        watch->barrier(watch->said_data, text);
+    if (lease->barrier) {
+        lease->barrier(lease->message_data, text);
     }
 }
 
@@ -827,21 +834,21 @@ ngx_http_agntkey_watch_barrier(void *data, ngx_str_t *text)
 /* "proof <number>" from ourselves; the rest is not about trust */
 
 static void
-ngx_http_agntkey_watch_letter(void *data, ngx_str_t *text)
+ngx_http_agntkey_lease_on_message(void *data, ngx_str_t *text)
 {
     off_t                      n;
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
     if (text->len > 6 && ngx_strncmp(text->data, "proof ", 6) == 0) {
 
         n = ngx_atoof(text->data + 6, text->len - 6);
 
         if (n > 0) {
-            ngx_http_agntkey_watch_proved(watch, (uint64_t) n);
+            ngx_http_agntkey_lease_renewed(lease, (uint64_t) n);
         }
 
-    } else if (watch->letter) {
-        watch->letter(watch->said_data, text);
+    } else if (lease->on_message) {
+        lease->on_message(lease->message_data, text);
     }
 }
 
@@ -849,41 +856,41 @@ ngx_http_agntkey_watch_letter(void *data, ngx_str_t *text)
 /* Said once until keys are cached again; not where Redis is simply away. */
 
 static void
-ngx_http_agntkey_watch_unable(void *data, const char *what,
-    ngx_http_agntkey_reply_t *reply)
+ngx_http_agntkey_lease_fault(void *data, const char *what,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char                     buf[128];
     ngx_str_t                  text;
-    ngx_http_agntkey_watch_t  *watch = data;
+    ngx_http_agntkey_lease_t  *lease = data;
 
-    if (watch->lease == 0 || watch->troubled || watch->ending
-        || ngx_http_agntkey_redis_away(watch->commands))
+    if (lease->length == 0 || lease->faulty || lease->exiting
+        || ngx_http_agntkey_redis_unavailable(lease->commands))
     {
         return;
     }
 
-    watch->troubled = 1;
+    lease->faulty = 1;
 
     if (reply == NULL) {
         ngx_str_set(&text, "");
 
     } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_resp_error_text(reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
 
     } else {
         ngx_str_set(&text, "a reply of the wrong shape");
     }
 
-    ngx_log_error(NGX_LOG_WARN, watch->log, 0,
+    ngx_log_error(NGX_LOG_WARN, lease->log, 0,
                   "agntkey: keys are not cached: %s%s%V",
                   what, text.len ? ": " : "", &text);
 }
 
 
 static void
-ngx_http_agntkey_watch_arm(ngx_http_agntkey_watch_t *watch, ngx_msec_t ms)
+ngx_http_agntkey_lease_arm(ngx_http_agntkey_lease_t *lease, ngx_msec_t ms)
 {
-    if (!watch->ending) {
-        ngx_add_timer(&watch->timer, ngx_max(ms, 1));
+    if (!lease->exiting) {
+        ngx_add_timer(&lease->timer, ngx_max(ms, 1));
     }
 }

@@ -19,8 +19,8 @@
  */
 
 
-#ifndef _NGX_HTTP_AGNTKEY_WATCH_H_INCLUDED_
-#define _NGX_HTTP_AGNTKEY_WATCH_H_INCLUDED_
+#ifndef _NGX_HTTP_AGNTKEY_LEASE_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_LEASE_H_INCLUDED_
 
 
 #include <ngx_config.h>
@@ -54,7 +54,7 @@
  * mark(lease) returns what is to be written, or nil if the mark is right.
  */
 
-#define NGX_HTTP_AGNTKEY_WATCH_LUA_MARK                                       \
+#define NGX_HTTP_AGNTKEY_LEASE_LUA_MARK                                       \
     "local t=redis.call('TIME') "                                             \
     "local now=t[1]*1000+math.floor(t[2]/1000) "                              \
     "local told=redis.pcall('INFO','replication') "                           \
@@ -74,7 +74,7 @@
     "call('SET',KEYS[2],string.format('%s %.0f %.0f',id,at,long)) end "
 
 
-typedef struct ngx_http_agntkey_watch_s  ngx_http_agntkey_watch_t;
+typedef struct ngx_http_agntkey_lease_s  ngx_http_agntkey_lease_t;
 
 
 /* what comes up from it; none of these may destroy the watch */
@@ -85,12 +85,12 @@ typedef struct {
     void   (*changed)(void *data, ngx_str_t *key);
 
     /* trust is over; what was remembered was true up to then, ms */
-    void   (*lost)(void *data, int64_t good);
+    void   (*expired)(void *data, int64_t renewed_at);
 
-} ngx_http_agntkey_watch_handlers_t;
+} ngx_http_agntkey_lease_handlers_t;
 
 /* what was said to all workers, and to this one, in its place in the stream */
-typedef void (*ngx_http_agntkey_watch_said_pt)(void *data, ngx_str_t *text);
+typedef void (*ngx_http_agntkey_lease_message_pt)(void *data, ngx_str_t *text);
 
 
 /*
@@ -98,38 +98,38 @@ typedef void (*ngx_http_agntkey_watch_said_pt)(void *data, ngx_str_t *text);
  * outlives it.  With lease (ms) 0 nothing is ever trusted, and only the
  * answers of other workers are listened to.  Returns NULL without memory.
  */
-ngx_http_agntkey_watch_t *ngx_http_agntkey_watch_create(
-    ngx_http_agntkey_server_t *conf, ngx_http_agntkey_redis_t *commands,
-    ngx_msec_t lease, ngx_http_agntkey_watch_handlers_t *handlers, void *data,
+ngx_http_agntkey_lease_t *ngx_http_agntkey_lease_create(
+    ngx_http_agntkey_redis_conf_t *conf, ngx_http_agntkey_redis_t *commands,
+    ngx_msec_t length, ngx_http_agntkey_lease_handlers_t *handlers, void *data,
     ngx_log_t *log);
 
 /* Takes its lease back, as far as that can be done at once. */
-void ngx_http_agntkey_watch_destroy(ngx_http_agntkey_watch_t *watch);
+void ngx_http_agntkey_lease_destroy(ngx_http_agntkey_lease_t *lease);
 
 /*
  * May what is remembered be trusted at this time of ngx_http_agntkey_clock()?
  * 1 or 0.
  */
-ngx_uint_t ngx_http_agntkey_watch_trusted(ngx_http_agntkey_watch_t *watch,
+ngx_uint_t ngx_http_agntkey_lease_valid(ngx_http_agntkey_lease_t *lease,
     int64_t now);
 
 /* Sets who hears what others have to say. */
-void ngx_http_agntkey_watch_listen(ngx_http_agntkey_watch_t *watch,
-    ngx_http_agntkey_watch_said_pt barrier,
-    ngx_http_agntkey_watch_said_pt letter, void *data);
+void ngx_http_agntkey_lease_subscribe(ngx_http_agntkey_lease_t *lease,
+    ngx_http_agntkey_lease_message_pt barrier,
+    ngx_http_agntkey_lease_message_pt on_message, void *data);
 
 /*
  * Nobody has answered a question.  Who holds leases would know by now if the
  * stream were to blame; who only listens begins anew.
  */
-void ngx_http_agntkey_watch_doubt(ngx_http_agntkey_watch_t *watch);
+void ngx_http_agntkey_lease_suspect(ngx_http_agntkey_lease_t *lease);
 
 /* Who this worker is, and the channel that it listens to. */
-u_char *ngx_http_agntkey_watch_worker(ngx_http_agntkey_watch_t *watch);
-ngx_str_t *ngx_http_agntkey_watch_channel(ngx_http_agntkey_watch_t *watch);
+u_char *ngx_http_agntkey_lease_worker(ngx_http_agntkey_lease_t *lease);
+ngx_str_t *ngx_http_agntkey_lease_channel(ngx_http_agntkey_lease_t *lease);
 
 /* The length of a lease in ms, of this worker or, without, of most. */
-ngx_msec_t ngx_http_agntkey_watch_lease(ngx_http_agntkey_watch_t *watch);
+ngx_msec_t ngx_http_agntkey_lease_length(ngx_http_agntkey_lease_t *lease);
 
 
-#endif /* _NGX_HTTP_AGNTKEY_WATCH_H_INCLUDED_ */
+#endif /* _NGX_HTTP_AGNTKEY_LEASE_H_INCLUDED_ */

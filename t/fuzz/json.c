@@ -22,16 +22,16 @@ static const ngx_uint_t  calls[][2] = {
 
     /* create, change, rotate, and a workspace */
 
-    { NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE | NGX_HTTP_AGNTKEY_MEMBER_NAME
-      | NGX_HTTP_AGNTKEY_MEMBER_SCOPES | NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT,
-      NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE | NGX_HTTP_AGNTKEY_MEMBER_NAME },
+    { NGX_HTTP_AGNTKEY_BODY_WORKSPACE | NGX_HTTP_AGNTKEY_BODY_NAME
+      | NGX_HTTP_AGNTKEY_BODY_SCOPES | NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT,
+      NGX_HTTP_AGNTKEY_BODY_WORKSPACE | NGX_HTTP_AGNTKEY_BODY_NAME },
 
-    { NGX_HTTP_AGNTKEY_MEMBER_NAME | NGX_HTTP_AGNTKEY_MEMBER_SCOPES
-      | NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT, 0 },
+    { NGX_HTTP_AGNTKEY_BODY_NAME | NGX_HTTP_AGNTKEY_BODY_SCOPES
+      | NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT, 0 },
 
-    { NGX_HTTP_AGNTKEY_MEMBER_NAME | NGX_HTTP_AGNTKEY_MEMBER_OVERLAP, 0 },
+    { NGX_HTTP_AGNTKEY_BODY_NAME | NGX_HTTP_AGNTKEY_BODY_OVERLAP, 0 },
 
-    { NGX_HTTP_AGNTKEY_MEMBER_STATUS, NGX_HTTP_AGNTKEY_MEMBER_STATUS }
+    { NGX_HTTP_AGNTKEY_BODY_STATUS, NGX_HTTP_AGNTKEY_BODY_STATUS }
 };
 
 static const int64_t  now = 1700000000000;
@@ -60,8 +60,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     code = NULL;
     detail = NULL;
 
-    rc = ngx_http_agntkey_json_read(pool, &text, allowed, needed, now, &body,
-                                    &code, &detail);
+    rc = ngx_http_agntkey_admin_json_read(pool, &text, allowed, needed, now,
+                                          &body, &code, &detail);
 
     if (rc == NGX_DECLINED) {
         fuzz_check(code && strlen(code) > 0);
@@ -84,53 +84,54 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 static void
 fuzz_show(ngx_pool_t *pool, ngx_http_agntkey_body_t *body)
 {
-    char                      *code, *detail;
-    ngx_str_t                  text;
-    ngx_http_agntkey_body_t    again;
-    ngx_http_agntkey_json_t   *object;
-    ngx_http_agntkey_shown_t   shown;
+    char                            *code, *detail;
+    ngx_str_t                        text;
+    ngx_http_agntkey_body_t          again;
+    ngx_http_agntkey_admin_json_t   *object;
+    ngx_http_agntkey_key_view_t      view;
 
-    memset(&shown, 0, sizeof(ngx_http_agntkey_shown_t));
-    ngx_str_set(&shown.id, "0123456789ab");
-    ngx_str_set(&shown.prefix, "agnt");
-    ngx_str_set(&shown.record.workspace, "acme");
-    ngx_str_set(&shown.record.name, "a name");
-    ngx_str_set(&shown.record.scopes, "");
-    shown.record.expires_at = NGX_HTTP_AGNTKEY_NEVER;
+    memset(&view, 0, sizeof(ngx_http_agntkey_key_view_t));
+    ngx_str_set(&view.id, "0123456789ab");
+    ngx_str_set(&view.prefix, "agnt");
+    ngx_str_set(&view.record.workspace, "acme");
+    ngx_str_set(&view.record.name, "a name");
+    ngx_str_set(&view.record.scopes, "");
+    view.record.expires_at = NGX_HTTP_AGNTKEY_NEVER;
 
-    if (body->present & NGX_HTTP_AGNTKEY_MEMBER_WORKSPACE) {
+    if (body->present & NGX_HTTP_AGNTKEY_BODY_WORKSPACE) {
         fuzz_check(ngx_http_agntkey_record_workspace_valid(&body->workspace));
-        shown.record.workspace = body->workspace;
+        view.record.workspace = body->workspace;
     }
 
-    if (body->present & NGX_HTTP_AGNTKEY_MEMBER_NAME) {
+    if (body->present & NGX_HTTP_AGNTKEY_BODY_NAME) {
         fuzz_check(ngx_http_agntkey_record_name_valid(&body->name));
-        (void) ngx_http_agntkey_json_poor_name(&body->name);
-        shown.record.name = body->name;
+        (void) ngx_http_agntkey_admin_json_poor_name(&body->name);
+        view.record.name = body->name;
     }
 
-    if (body->present & NGX_HTTP_AGNTKEY_MEMBER_SCOPES) {
+    if (body->present & NGX_HTTP_AGNTKEY_BODY_SCOPES) {
         fuzz_check(body->scopes.len <= NGX_HTTP_AGNTKEY_SCOPES
                                        * (NGX_HTTP_AGNTKEY_SCOPE_MAX + 1));
-        shown.record.scopes = body->scopes;
+        view.record.scopes = body->scopes;
     }
 
-    if (body->present & NGX_HTTP_AGNTKEY_MEMBER_EXPIRES_AT) {
+    if (body->present & NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT) {
         fuzz_check(body->expires_at > now);
-        shown.record.expires_at = body->expires_at;
+        view.record.expires_at = body->expires_at;
     }
 
-    if (body->present & NGX_HTTP_AGNTKEY_MEMBER_OVERLAP) {
+    if (body->present & NGX_HTTP_AGNTKEY_BODY_OVERLAP) {
         fuzz_check(body->overlap >= 0 && body->overlap <= 7776000);
     }
 
-    object = ngx_http_agntkey_json_key(&shown, now, NULL);
+    object = ngx_http_agntkey_admin_json_key(&view, now, NULL);
     fuzz_check(object);
-    fuzz_check(ngx_http_agntkey_json_text(pool, object, &text) == NGX_OK);
+    fuzz_check(ngx_http_agntkey_admin_json_text(pool, object, &text) == NGX_OK);
 
     /* valid JSON, though with members that no call takes */
 
-    fuzz_check(ngx_http_agntkey_json_read(pool, &text, 0, 0, now, &again,
-                                          &code, &detail) == NGX_DECLINED);
+    fuzz_check(ngx_http_agntkey_admin_json_read(pool, &text, 0, 0, now, &again,
+                                                &code,
+                                                &detail) == NGX_DECLINED);
     fuzz_check(strcmp(code, "unknown_member") == 0);
 }

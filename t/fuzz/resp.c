@@ -32,10 +32,12 @@ typedef struct {
 
 static void fuzz_run(const uint8_t *data, size_t len, size_t cut, size_t step,
     fuzz_notes_t *notes);
-static ngx_int_t fuzz_feed(ngx_http_agntkey_resp_t *resp, const uint8_t *data,
-    size_t len, fuzz_notes_t *notes);
-static void fuzz_reply(ngx_http_agntkey_reply_t *reply, fuzz_notes_t *notes);
-static void fuzz_record(ngx_http_agntkey_reply_t *reply, fuzz_notes_t *notes);
+static ngx_int_t fuzz_feed(ngx_http_agntkey_redis_resp_t *resp,
+    const uint8_t *data, size_t len, fuzz_notes_t *notes);
+static void fuzz_reply(ngx_http_agntkey_redis_reply_t *reply,
+    fuzz_notes_t *notes);
+static void fuzz_record(ngx_http_agntkey_redis_reply_t *reply,
+    fuzz_notes_t *notes);
 static void fuzz_note(fuzz_notes_t *notes, const void *data, size_t len);
 static void fuzz_number(fuzz_notes_t *notes, int64_t n);
 
@@ -75,13 +77,13 @@ static void
 fuzz_run(const uint8_t *data, size_t len, size_t cut, size_t step,
     fuzz_notes_t *notes)
 {
-    size_t                    n;
-    ngx_int_t                 rc;
-    ngx_http_agntkey_resp_t  *resp;
+    size_t                          n;
+    ngx_int_t                       rc;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
     notes->len = 0;
 
-    resp = ngx_http_agntkey_resp_create(NGX_HTTP_AGNTKEY_RESP_SKIP);
+    resp = ngx_http_agntkey_redis_resp_create(NGX_HTTP_AGNTKEY_RESP_SKIP);
     fuzz_check(resp);
 
     rc = NGX_AGAIN;
@@ -98,26 +100,27 @@ fuzz_run(const uint8_t *data, size_t len, size_t cut, size_t step,
     fuzz_number(notes, rc);
 
     if (rc == NGX_ERROR) {
-        fuzz_check(strlen(ngx_http_agntkey_resp_error(resp)) > 0);
+        fuzz_check(strlen(ngx_http_agntkey_redis_resp_error(resp)) > 0);
     }
 
-    ngx_http_agntkey_resp_destroy(resp);
+    ngx_http_agntkey_redis_resp_destroy(resp);
 }
 
 
 static ngx_int_t
-fuzz_feed(ngx_http_agntkey_resp_t *resp, const uint8_t *data, size_t len,
+fuzz_feed(ngx_http_agntkey_redis_resp_t *resp, const uint8_t *data, size_t len,
     fuzz_notes_t *notes)
 {
-    ngx_int_t                  rc;
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_int_t                        rc;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
-    if (ngx_http_agntkey_resp_feed(resp, (u_char *) data, len) != NGX_OK) {
+    if (ngx_http_agntkey_redis_resp_feed(resp, (u_char *) data,
+                                         len) != NGX_OK) {
         return NGX_ERROR;
     }
 
     for ( ;; ) {
-        rc = ngx_http_agntkey_resp_next(resp, &reply);
+        rc = ngx_http_agntkey_redis_resp_next(resp, &reply);
 
         if (rc != NGX_OK) {
             return rc;
@@ -125,13 +128,13 @@ fuzz_feed(ngx_http_agntkey_resp_t *resp, const uint8_t *data, size_t len,
 
         fuzz_reply(reply, notes);
         fuzz_record(reply, notes);
-        ngx_http_agntkey_resp_free(reply);
+        ngx_http_agntkey_redis_resp_free(reply);
     }
 }
 
 
 static void
-fuzz_reply(ngx_http_agntkey_reply_t *reply, fuzz_notes_t *notes)
+fuzz_reply(ngx_http_agntkey_redis_reply_t *reply, fuzz_notes_t *notes)
 {
     u_char      buf[128];
     ngx_str_t   text;
@@ -143,7 +146,7 @@ fuzz_reply(ngx_http_agntkey_reply_t *reply, fuzz_notes_t *notes)
     switch (reply->type) {
 
     case NGX_HTTP_AGNTKEY_RESP_ERROR:
-        ngx_http_agntkey_resp_error_text(reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
         fuzz_check(text.len <= sizeof(buf));
         fuzz_check(text.len == 0
                    || memchr(text.data, '\n', text.len) == NULL);
@@ -179,7 +182,7 @@ fuzz_reply(ngx_http_agntkey_reply_t *reply, fuzz_notes_t *notes)
 /* The fields of a key, as the store hands them on. */
 
 static void
-fuzz_record(ngx_http_agntkey_reply_t *reply, fuzz_notes_t *notes)
+fuzz_record(ngx_http_agntkey_redis_reply_t *reply, fuzz_notes_t *notes)
 {
     ngx_int_t                  rc;
     ngx_str_t                  fields[NGX_HTTP_AGNTKEY_FIELDS];

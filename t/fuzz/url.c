@@ -17,16 +17,16 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    char                    *wrong;
-    ngx_str_t                url, buf;
-    ngx_http_agntkey_url_t   u;
+    char                          *wrong;
+    ngx_str_t                      url, buf;
+    ngx_http_agntkey_redis_url_t   u;
 
     fuzz_begin();
 
     url = fuzz_str(data, len);
     buf = fuzz_str(data, len);
 
-    wrong = ngx_http_agntkey_url_parse(&url, buf.data, &u);
+    wrong = ngx_http_agntkey_redis_url_parse(&url, buf.data, &u);
 
     if (wrong) {
         fuzz_check(strlen(wrong) > 0 && strlen(wrong) < 100);

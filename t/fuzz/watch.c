@@ -23,7 +23,8 @@
  * trust at most, how old what is remembered may be, and whom a barrier must
  * not forget.  Where the bytes are cut must make no difference to anything.
  *
- * Files: stream watch ack barrier store lookup cache record resp token
+ * Files: stream watch ack barrier store lookup cache record
+ * Files: resp token
  */
 
 
@@ -77,12 +78,12 @@ typedef struct {
 /* what stands for a connection */
 
 struct ngx_http_agntkey_redis_s {
-    ngx_http_agntkey_resp_t            *resp;
+    ngx_http_agntkey_redis_resp_t      *resp;
     ngx_http_agntkey_redis_message_pt   message;
     void                               *message_data;
     ngx_http_agntkey_redis_change_pt    change;
     void                               *change_data;
-    ngx_http_agntkey_redis_ending_pt    endings[2];
+    ngx_http_agntkey_redis_exit_pt      endings[2];
     void                               *endings_data[2];
     ngx_uint_t                          nendings;
 
@@ -156,9 +157,9 @@ static void fuzz_bring(ngx_http_agntkey_redis_t *redis, const void *data,
     size_t len);
 static void fuzz_bring_text(ngx_http_agntkey_redis_t *redis, const char *text);
 static void fuzz_reply(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_reply_t *reply);
 static void fuzz_message(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_reply_t *reply);
 static void fuzz_down(ngx_http_agntkey_redis_t *redis);
 static void fuzz_lose(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_redis_e rc);
@@ -167,14 +168,14 @@ static void fuzz_prove(void);
 static void fuzz_answer(ngx_http_agntkey_redis_t *redis);
 
 static void fuzz_model_sent(ngx_http_agntkey_redis_t *redis,
-    fuzz_command_t *command, ngx_http_agntkey_reply_t *argv);
+    fuzz_command_t *command, ngx_http_agntkey_redis_reply_t *argv);
 static void fuzz_model_named(ngx_str_t *channel);
 static void fuzz_model_answered(fuzz_command_t *command,
-    ngx_http_agntkey_reply_t *reply);
-static ngx_uint_t fuzz_model_over(ngx_http_agntkey_reply_t *reply);
-static void fuzz_model_message(ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_reply_t *reply);
+static ngx_uint_t fuzz_model_over(ngx_http_agntkey_redis_reply_t *reply);
+static void fuzz_model_message(ngx_http_agntkey_redis_reply_t *reply);
 static void fuzz_model_letter(ngx_str_t *text);
-static void fuzz_model_changed(ngx_http_agntkey_reply_t *key);
+static void fuzz_model_changed(ngx_http_agntkey_redis_reply_t *key);
 static void fuzz_model_lost(void);
 static void fuzz_hits(void);
 static void fuzz_stale(ngx_uint_t i);
@@ -187,15 +188,16 @@ static void fuzz_barrier_cancel(ngx_uint_t n);
 static void fuzz_barrier_done(void *data, ngx_int_t rc,
     ngx_http_agntkey_receipt_t *receipt);
 static void fuzz_barrier_answered(fuzz_command_t *command,
-    ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_reply_t *reply);
 static void fuzz_barrier_member(fuzz_member_t *member,
-    ngx_http_agntkey_reply_t *reply);
+    ngx_http_agntkey_redis_reply_t *reply);
 static ngx_uint_t fuzz_barrier_acked(fuzz_barrier_t *b,
     fuzz_member_t *member);
 static void fuzz_barrier_forget(fuzz_barrier_t *b);
 
 static ngx_int_t fuzz_index(ngx_str_t *key, const char **names, ngx_uint_t n);
-static ngx_uint_t fuzz_is(ngx_http_agntkey_reply_t *reply, const char *text);
+static ngx_uint_t fuzz_is(ngx_http_agntkey_redis_reply_t *reply,
+    const char *text);
 static uint64_t fuzz_digits(u_char *p, size_t len);
 static void fuzz_note(const void *data, size_t len);
 static void fuzz_number(int64_t n);
@@ -242,10 +244,10 @@ static const char   *fuzz_canaries[] = {
 };
 
 
-static ngx_http_agntkey_server_t     fuzz_server;
-static ngx_http_agntkey_store_t     *fuzz_store;
-static ngx_http_agntkey_watch_t     *fuzz_watch;
-static ngx_http_agntkey_acks_t      *fuzz_acks;
+static ngx_http_agntkey_redis_conf_t     fuzz_server;
+static ngx_http_agntkey_lookup_t     *fuzz_store;
+static ngx_http_agntkey_lease_t     *fuzz_watch;
+static ngx_http_agntkey_barrier_ack_t      *fuzz_acks;
 static ngx_http_agntkey_barriers_t  *fuzz_barriers;
 
 /* in the order in which they are made */
@@ -290,7 +292,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
         }
     }
 
-    fuzz_check(ngx_http_agntkey_watch_trusted(fuzz_watch, fuzz_now));
+    fuzz_check(ngx_http_agntkey_lease_valid(fuzz_watch, fuzz_now));
     fuzz_check(fuzz_model.read[0] == fuzz_model.version[0]);
     fuzz_hits();
     fuzz_stop();
@@ -349,7 +351,7 @@ fuzz_run(const uint8_t *data, size_t len, size_t cut, size_t step,
         fuzz_event(data + from, n, from, cut, step);
 
         fuzz_hits();
-        fuzz_number(ngx_http_agntkey_watch_trusted(fuzz_watch, fuzz_now));
+        fuzz_number(ngx_http_agntkey_lease_valid(fuzz_watch, fuzz_now));
     }
 
     fuzz_stop();
@@ -359,7 +361,7 @@ fuzz_run(const uint8_t *data, size_t len, size_t cut, size_t step,
 static void
 fuzz_start(ngx_uint_t entries)
 {
-    ngx_http_agntkey_store_conf_t  conf;
+    ngx_http_agntkey_lookup_conf_t  conf;
 
     srandom(1);
 
@@ -376,17 +378,17 @@ fuzz_start(ngx_uint_t entries)
     conf.negative = 2;
     conf.lease = FUZZ_LEASE;
 
-    fuzz_store = ngx_http_agntkey_store_create(&fuzz_server, &conf, 1,
-                                               &fuzz_log);
+    fuzz_store = ngx_http_agntkey_lookup_create(&fuzz_server, &conf, 1,
+                                                &fuzz_log);
     fuzz_check(fuzz_store);
 
-    fuzz_watch = ngx_http_agntkey_store_watch(fuzz_store);
+    fuzz_watch = ngx_http_agntkey_lookup_lease(fuzz_store);
 
     (void) ngx_http_agntkey_redis_create(&fuzz_server, &fuzz_log);
     ngx_http_agntkey_redis_connect(fuzz_admin);
 
-    fuzz_acks = ngx_http_agntkey_acks_create(fuzz_watch, fuzz_commands,
-                                             &fuzz_log);
+    fuzz_acks = ngx_http_agntkey_barrier_ack_create(fuzz_watch, fuzz_commands,
+                                                    &fuzz_log);
     fuzz_check(fuzz_acks);
 
     fuzz_barriers = ngx_http_agntkey_barriers_create(fuzz_watch, fuzz_acks,
@@ -410,18 +412,18 @@ fuzz_stop(void)
     fuzz_fail();
 
     for (i = 0; i < FUZZ_ASKING; i++) {
-        fuzz_check(fuzz_asking[i].waiter.find == NULL);
+        fuzz_check(fuzz_asking[i].waiter.flight == NULL);
     }
 
     ngx_http_agntkey_barriers_destroy(fuzz_barriers);
-    ngx_http_agntkey_acks_destroy(fuzz_acks);
+    ngx_http_agntkey_barrier_ack_destroy(fuzz_acks);
 
     for (i = 0; i < FUZZ_ASKING; i++) {
         fuzz_barrier_forget(&fuzz_asked[i]);
     }
 
     ngx_http_agntkey_redis_destroy(fuzz_admin);
-    ngx_http_agntkey_store_destroy(fuzz_store);
+    ngx_http_agntkey_lookup_destroy(fuzz_store);
 
     fuzz_check(fuzz_ntimers == 0);
 }
@@ -463,7 +465,7 @@ fuzz_event(const uint8_t *data, size_t len, size_t from, size_t cut,
     case 'F': fuzz_find(arg); break;
 
     case 'X':
-        ngx_http_agntkey_store_cancel(&fuzz_asking[arg % FUZZ_ASKING].waiter);
+        ngx_http_agntkey_lookup_cancel(&fuzz_asking[arg % FUZZ_ASKING].waiter);
         break;
 
     case 'N': fuzz_fenced = !fuzz_fenced; break;
@@ -549,7 +551,7 @@ fuzz_come_up(void)
         redis->away = 0;
         redis->up = 1;
         redis->number++;
-        redis->resp = ngx_http_agntkey_resp_create(
+        redis->resp = ngx_http_agntkey_redis_resp_create(
                               redis->message ? 0 : NGX_HTTP_AGNTKEY_RESP_SKIP);
         fuzz_check(redis->resp);
 
@@ -611,16 +613,16 @@ fuzz_worker_ends(void)
 static void
 fuzz_bring(ngx_http_agntkey_redis_t *redis, const void *data, size_t len)
 {
-    ngx_int_t                  rc;
-    ngx_uint_t                 number;
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_int_t                        rc;
+    ngx_uint_t                       number;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
     number = redis->number;
 
-    rc = ngx_http_agntkey_resp_feed(redis->resp, (u_char *) data, len);
+    rc = ngx_http_agntkey_redis_resp_feed(redis->resp, (u_char *) data, len);
 
     while (rc == NGX_OK) {
-        rc = ngx_http_agntkey_resp_next(redis->resp, &reply);
+        rc = ngx_http_agntkey_redis_resp_next(redis->resp, &reply);
 
         if (rc == NGX_OK) {
             fuzz_reply(redis, reply);
@@ -647,7 +649,8 @@ fuzz_bring_text(ngx_http_agntkey_redis_t *redis, const char *text)
 
 
 static void
-fuzz_reply(ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_reply_t *reply)
+fuzz_reply(ngx_http_agntkey_redis_t *redis,
+           ngx_http_agntkey_redis_reply_t *reply)
 {
     fuzz_command_t  command;
 
@@ -664,7 +667,7 @@ fuzz_reply(ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_reply_t *reply)
         fuzz_message(redis, reply);
 
     } else {
-        ngx_http_agntkey_resp_free(reply);
+        ngx_http_agntkey_redis_resp_free(reply);
         fuzz_down(redis);
     }
 }
@@ -673,7 +676,8 @@ fuzz_reply(ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_reply_t *reply)
 /* What one message may lead to is bounded by what it says. */
 
 static void
-fuzz_message(ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_reply_t *reply)
+fuzz_message(ngx_http_agntkey_redis_t *redis,
+             ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_uint_t   most;
     const char  *cause;
@@ -710,7 +714,7 @@ fuzz_down(ngx_http_agntkey_redis_t *redis)
 
     redis->up = 0;
     redis->number++;
-    ngx_http_agntkey_resp_destroy(redis->resp);
+    ngx_http_agntkey_redis_resp_destroy(redis->resp);
     redis->resp = NULL;
 
     if (redis != fuzz_admin) {
@@ -837,7 +841,7 @@ fuzz_answer(ngx_http_agntkey_redis_t *redis)
 
 static void
 fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
-    ngx_http_agntkey_reply_t *argv)
+    ngx_http_agntkey_redis_reply_t *argv)
 {
     char        name[64];
     size_t      len;
@@ -925,7 +929,8 @@ fuzz_model_named(ngx_str_t *channel)
 
 
 static void
-fuzz_model_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
+fuzz_model_answered(fuzz_command_t *command,
+                    ngx_http_agntkey_redis_reply_t *reply)
 {
     if (command->id != -1) {
         fuzz_model.read[command->id] = command->version;
@@ -952,7 +957,7 @@ fuzz_model_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
 /* Is it the record of no key, or of one that is not active? */
 
 static ngx_uint_t
-fuzz_model_over(ngx_http_agntkey_reply_t *reply)
+fuzz_model_over(ngx_http_agntkey_redis_reply_t *reply)
 {
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY
         || reply->nelts != NGX_HTTP_AGNTKEY_FIELDS)
@@ -965,10 +970,10 @@ fuzz_model_over(ngx_http_agntkey_reply_t *reply)
 
 
 static void
-fuzz_model_message(ngx_http_agntkey_reply_t *reply)
+fuzz_model_message(ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_uint_t                  i;
-    ngx_http_agntkey_reply_t  **elts;
+    ngx_uint_t                        i;
+    ngx_http_agntkey_redis_reply_t  **elts;
 
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 3
         || !fuzz_is(reply->elts[0], "message"))
@@ -1041,7 +1046,7 @@ fuzz_model_letter(ngx_str_t *text)
 
 
 static void
-fuzz_model_changed(ngx_http_agntkey_reply_t *key)
+fuzz_model_changed(ngx_http_agntkey_redis_reply_t *key)
 {
     ngx_int_t  n;
 
@@ -1100,13 +1105,13 @@ fuzz_hits(void)
     ngx_uint_t                 i;
     ngx_http_agntkey_entry_t  *entry;
 
-    if (ngx_http_agntkey_watch_trusted(fuzz_watch, fuzz_now)) {
+    if (ngx_http_agntkey_lease_valid(fuzz_watch, fuzz_now)) {
         fuzz_check(fuzz_now < fuzz_model.until);
     }
 
     for (i = 0; i < FUZZ_IDS; i++) {
-        entry = ngx_http_agntkey_store_cached(fuzz_store,
-                                              (u_char *) fuzz_ids[i]);
+        entry = ngx_http_agntkey_lookup_cached(fuzz_store,
+                                               (u_char *) fuzz_ids[i]);
         fuzz_number(entry != NULL);
         fuzz_stale(i);
 
@@ -1125,7 +1130,7 @@ fuzz_hits(void)
                                      == fuzz_model.homes[home]);
         }
 
-        ngx_http_agntkey_store_release(fuzz_store, entry);
+        ngx_http_agntkey_lookup_release(fuzz_store, entry);
     }
 }
 
@@ -1138,8 +1143,8 @@ fuzz_stale(ngx_uint_t i)
     ngx_int_t                  home;
     ngx_http_agntkey_entry_t  *entry;
 
-    entry = ngx_http_agntkey_store_stale(fuzz_store, (u_char *) fuzz_ids[i],
-                                         NGX_MAX_INT32_VALUE);
+    entry = ngx_http_agntkey_lookup_stale(fuzz_store, (u_char *) fuzz_ids[i],
+                                          NGX_MAX_INT32_VALUE);
     fuzz_number(entry != NULL);
 
     if (entry == NULL) {
@@ -1154,7 +1159,7 @@ fuzz_stale(ngx_uint_t i)
         fuzz_check(home == -1 || !fuzz_model.homes_over[home]);
     }
 
-    ngx_http_agntkey_store_release(fuzz_store, entry);
+    ngx_http_agntkey_lookup_release(fuzz_store, entry);
 }
 
 
@@ -1164,7 +1169,7 @@ fuzz_find(ngx_uint_t n)
     ngx_uint_t      i;
     fuzz_asking_t  *asking;
 
-    for (i = 0; i < FUZZ_ASKING && fuzz_asking[i].waiter.find; i++) {
+    for (i = 0; i < FUZZ_ASKING && fuzz_asking[i].waiter.flight; i++) {
         /* void */
     }
 
@@ -1179,9 +1184,9 @@ fuzz_find(ngx_uint_t n)
     asking->waiter.handler = fuzz_found;
     asking->waiter.data = asking;
 
-    fuzz_number(ngx_http_agntkey_store_find(fuzz_store,
-                                            (u_char *) fuzz_ids[asking->id],
-                                            &asking->waiter));
+    fuzz_number(ngx_http_agntkey_lookup_find(fuzz_store,
+                                             (u_char *) fuzz_ids[asking->id],
+                                             &asking->waiter));
 }
 
 
@@ -1258,11 +1263,12 @@ fuzz_barrier_cancel(ngx_uint_t n)
 
 
 static void
-fuzz_barrier_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
+fuzz_barrier_answered(fuzz_command_t *command,
+                      ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_uint_t                 i;
-    fuzz_barrier_t            *b;
-    ngx_http_agntkey_reply_t  *members;
+    ngx_uint_t                       i;
+    fuzz_barrier_t                  *b;
+    ngx_http_agntkey_redis_reply_t  *members;
 
     for (i = 0; i < FUZZ_ASKING; i++) {
         b = &fuzz_asked[i];
@@ -1302,7 +1308,8 @@ fuzz_barrier_answered(fuzz_command_t *command, ngx_http_agntkey_reply_t *reply)
 /* "<host>/<pid>/<id>/<lease>" */
 
 static void
-fuzz_barrier_member(fuzz_member_t *member, ngx_http_agntkey_reply_t *reply)
+fuzz_barrier_member(fuzz_member_t *member,
+                    ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char    *p;
     uint64_t   lease;
@@ -1412,7 +1419,7 @@ fuzz_index(ngx_str_t *key, const char **names, ngx_uint_t n)
 
 
 static ngx_uint_t
-fuzz_is(ngx_http_agntkey_reply_t *reply, const char *text)
+fuzz_is(ngx_http_agntkey_redis_reply_t *reply, const char *text)
 {
     return reply->type == NGX_HTTP_AGNTKEY_RESP_STRING
            && fuzz_index(&reply->str, &text, 1) == 0;
@@ -1468,7 +1475,8 @@ fuzz_number(int64_t n)
 /* the client, as the header of ngx_http_agntkey_redis.c has it */
 
 ngx_http_agntkey_redis_t *
-ngx_http_agntkey_redis_create(ngx_http_agntkey_server_t *conf, ngx_log_t *log)
+ngx_http_agntkey_redis_create(ngx_http_agntkey_redis_conf_t *conf,
+                              ngx_log_t *log)
 {
     ngx_http_agntkey_redis_t  *redis;
 
@@ -1486,7 +1494,7 @@ ngx_http_agntkey_redis_create(ngx_http_agntkey_server_t *conf, ngx_log_t *log)
 void
 ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis)
 {
-    ngx_http_agntkey_resp_destroy(redis->resp);
+    ngx_http_agntkey_redis_resp_destroy(redis->resp);
     free(redis);
 }
 
@@ -1499,10 +1507,10 @@ ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis)
 
 
 void
-ngx_http_agntkey_redis_add_ending(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_ending_pt handler, void *data)
+ngx_http_agntkey_redis_add_exit_handler(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_exit_pt handler, void *data)
 {
-    fuzz_check(redis->nendings < NGX_HTTP_AGNTKEY_REDIS_ENDINGS);
+    fuzz_check(redis->nendings < NGX_HTTP_AGNTKEY_REDIS_EXITS);
 
     redis->endings[redis->nendings] = handler;
     redis->endings_data[redis->nendings++] = data;
@@ -1535,7 +1543,7 @@ ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis)
 
 
 ngx_uint_t
-ngx_http_agntkey_redis_away(ngx_http_agntkey_redis_t *redis)
+ngx_http_agntkey_redis_unavailable(ngx_http_agntkey_redis_t *redis)
 {
     return redis->away;
 }
@@ -1558,7 +1566,7 @@ ngx_http_agntkey_redis_reset(ngx_http_agntkey_redis_t *redis,
 
 
 void
-ngx_http_agntkey_redis_farewell(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_redis_send_now(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *bytes)
 {
     fuzz_note(bytes->data, bytes->len);
@@ -1577,9 +1585,9 @@ ngx_int_t
 ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
     ngx_http_agntkey_redis_handler_pt handler, void *data)
 {
-    fuzz_command_t            *command;
-    ngx_http_agntkey_resp_t   *resp;
-    ngx_http_agntkey_reply_t  *argv;
+    fuzz_command_t                  *command;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    ngx_http_agntkey_redis_reply_t  *argv;
 
     if (redis->away || redis->n == FUZZ_QUEUE) {
         return NGX_DECLINED;
@@ -1595,11 +1603,11 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
 
     /* a command is written as a reply is: an array of strings */
 
-    resp = ngx_http_agntkey_resp_create(0);
+    resp = ngx_http_agntkey_redis_resp_create(0);
     fuzz_check(resp);
-    fuzz_check(ngx_http_agntkey_resp_feed(resp, bytes->data, bytes->len)
+    fuzz_check(ngx_http_agntkey_redis_resp_feed(resp, bytes->data, bytes->len)
                == NGX_OK);
-    fuzz_check(ngx_http_agntkey_resp_next(resp, &argv) == NGX_OK);
+    fuzz_check(ngx_http_agntkey_redis_resp_next(resp, &argv) == NGX_OK);
     fuzz_check(argv->type == NGX_HTTP_AGNTKEY_RESP_ARRAY && argv->nelts);
     fuzz_check(!fuzz_is(argv->elts[0], "PUBLISH")
                || bytes->len <= FUZZ_PUBLISH);
@@ -1612,8 +1620,8 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
 
     fuzz_model_sent(redis, command, argv);
 
-    ngx_http_agntkey_resp_free(argv);
-    ngx_http_agntkey_resp_destroy(resp);
+    ngx_http_agntkey_redis_resp_free(argv);
+    ngx_http_agntkey_redis_resp_destroy(resp);
 
     return NGX_OK;
 }

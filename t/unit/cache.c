@@ -151,7 +151,7 @@ test_hit_at(ngx_http_agntkey_cache_t *cache, u_char *id, int64_t now)
 
     entry = ngx_http_agntkey_cache_find(cache, id);
 
-    return (entry && ngx_http_agntkey_cache_good(cache, entry, now)) ? entry
+    return (entry && ngx_http_agntkey_cache_renew(cache, entry, now)) ? entry
                                                                      : NULL;
 }
 

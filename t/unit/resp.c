@@ -32,13 +32,13 @@ typedef struct {
 
 static void test_begin(void);
 static void test_end(const char *what);
-static ngx_int_t test_drain(ngx_http_agntkey_resp_t *resp,
+static ngx_int_t test_drain(ngx_http_agntkey_redis_resp_t *resp,
     test_result_t *result);
 static void test_run(const void *data, size_t len, size_t *cuts,
     ngx_uint_t ncuts, test_result_t *result);
 static void test_repeat(test_result_t *result, const char *head,
     const char *item, size_t n, const char *tail, size_t chunk);
-static void test_dump(test_result_t *result, ngx_http_agntkey_reply_t *r);
+static void test_dump(test_result_t *result, ngx_http_agntkey_redis_reply_t *r);
 static void test_put(test_result_t *result, const char *fmt, ...);
 
 void *__real_calloc(size_t n, size_t size);
@@ -225,8 +225,8 @@ test_unfinished(void)
     tap_case("NULL may be freed");
 
     test_begin();
-    ngx_http_agntkey_resp_free(NULL);
-    ngx_http_agntkey_resp_destroy(NULL);
+    ngx_http_agntkey_redis_resp_free(NULL);
+    ngx_http_agntkey_redis_resp_destroy(NULL);
     test_end("NULL");
 }
 
@@ -234,11 +234,11 @@ test_unfinished(void)
 static void
 test_order(void)
 {
-    char                       stream[16], expected[16];
-    size_t                     i, off, len;
-    ngx_http_agntkey_reply_t  *reply;
-    ngx_http_agntkey_resp_t   *resp;
-    u_char                    *buf;
+    char                             stream[16], expected[16];
+    size_t                           i, off, len;
+    ngx_http_agntkey_redis_reply_t  *reply;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    u_char                          *buf;
 
     tap_case("a thousand replies in one piece come in their order");
 
@@ -255,38 +255,40 @@ test_order(void)
 
     test_begin();
 
-    resp = ngx_http_agntkey_resp_create(0);
+    resp = ngx_http_agntkey_redis_resp_create(0);
     tap_ok(resp != NULL, "create");
-    tap_int(ngx_http_agntkey_resp_feed(resp, buf, len), NGX_OK, "feed");
+    tap_int(ngx_http_agntkey_redis_resp_feed(resp, buf, len), NGX_OK, "feed");
 
     for (i = 0; i < 1000; i++) {
         sprintf(expected, "%04lu", (unsigned long) i);
 
-        if (!tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_OK,
+        if (!tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_OK,
                      "reply %lu", (unsigned long) i))
         {
             break;
         }
 
         tap_str(&reply->str, expected, "reply %lu", (unsigned long) i);
-        ngx_http_agntkey_resp_free(reply);
+        ngx_http_agntkey_redis_resp_free(reply);
     }
 
-    tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_AGAIN, "the end");
-    ngx_http_agntkey_resp_destroy(resp);
+    tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_AGAIN,
+            "the end");
+    ngx_http_agntkey_redis_resp_destroy(resp);
     test_end("a thousand replies");
 
     tap_case("a reply outlives its reader and the bytes it came from");
 
     test_begin();
 
-    resp = ngx_http_agntkey_resp_create(0);
+    resp = ngx_http_agntkey_redis_resp_create(0);
     off = sprintf((char *) buf, "*2\r\n$3\r\nfoo\r\n+bar\r\n");
-    tap_int(ngx_http_agntkey_resp_feed(resp, buf, off), NGX_OK, "feed");
+    tap_int(ngx_http_agntkey_redis_resp_feed(resp, buf, off), NGX_OK, "feed");
     memset(buf, '#', 1000);
 
-    if (tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_OK, "next")) {
-        ngx_http_agntkey_resp_destroy(resp);
+    if (tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_OK,
+                "next")) {
+        ngx_http_agntkey_redis_resp_destroy(resp);
 
         tap_int(reply->type, NGX_HTTP_AGNTKEY_RESP_ARRAY, "type");
         tap_int(reply->nelts, 2, "elements");
@@ -295,7 +297,7 @@ test_order(void)
         tap_int(reply->elts[1]->type, NGX_HTTP_AGNTKEY_RESP_STATUS, "type");
         tap_str(&reply->elts[1]->str, "bar", "second");
 
-        ngx_http_agntkey_resp_free(reply);
+        ngx_http_agntkey_redis_resp_free(reply);
     }
 
     test_end("a reply on its own");
@@ -442,14 +444,14 @@ test_garbage(void)
 static void
 test_after_error(void)
 {
-    ngx_uint_t                 n;
-    ngx_http_agntkey_resp_t   *resp;
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_uint_t                       n;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
-    u_char                    *buf;
-    size_t                     len;
-    test_result_t              whole, parts;
-    char                       head[32];
+    u_char                          *buf;
+    size_t                           len;
+    test_result_t                    whole, parts;
+    char                             head[32];
 
     static struct {
         char    *data;
@@ -463,28 +465,29 @@ test_after_error(void)
     tap_case("before an error there is no reason");
 
     test_begin();
-    resp = ngx_http_agntkey_resp_create(0);
-    tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_AGAIN, "next");
-    tap_int(ngx_http_agntkey_resp_error(resp)[0], '\0', "error");
-    ngx_http_agntkey_resp_destroy(resp);
+    resp = ngx_http_agntkey_redis_resp_create(0);
+    tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_AGAIN, "next");
+    tap_int(ngx_http_agntkey_redis_resp_error(resp)[0], '\0', "error");
+    ngx_http_agntkey_redis_resp_destroy(resp);
     test_end("an idle reader");
 
     tap_case("after an error nothing is read any more");
 
     for (n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
         test_begin();
-        resp = ngx_http_agntkey_resp_create(0);
+        resp = ngx_http_agntkey_redis_resp_create(0);
 
-        tap_int(ngx_http_agntkey_resp_feed(resp, (u_char *) bad[n].data,
-                                           bad[n].len),
+        tap_int(ngx_http_agntkey_redis_resp_feed(resp, (u_char *) bad[n].data,
+                                                 bad[n].len),
                 NGX_OK, "feed");
-        tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_ERROR, "next");
-        tap_int(ngx_http_agntkey_resp_feed(resp, (u_char *) "+OK\r\n", 5),
+        tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_ERROR,
+                "next");
+        tap_int(ngx_http_agntkey_redis_resp_feed(resp, (u_char *) "+OK\r\n", 5),
                 NGX_ERROR, "feed after the error");
-        tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_ERROR,
+        tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_ERROR,
                 "next after the error");
 
-        ngx_http_agntkey_resp_destroy(resp);
+        ngx_http_agntkey_redis_resp_destroy(resp);
         test_end("after an error");
     }
 
@@ -500,14 +503,15 @@ test_after_error(void)
     buf[0] = '+';
 
     test_begin();
-    resp = ngx_http_agntkey_resp_create(0);
-    tap_int(ngx_http_agntkey_resp_feed(resp, buf, 2000000), NGX_OK, "feed");
-    tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_ERROR, "next");
-    tap_int(ngx_http_agntkey_resp_feed(resp, (u_char *) "\r\n+OK\r\n", 7),
+    resp = ngx_http_agntkey_redis_resp_create(0);
+    tap_int(ngx_http_agntkey_redis_resp_feed(resp, buf, 2000000), NGX_OK,
+            "feed");
+    tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_ERROR, "next");
+    tap_int(ngx_http_agntkey_redis_resp_feed(resp, (u_char *) "\r\n+OK\r\n", 7),
             NGX_ERROR, "feed after the error");
-    tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_ERROR,
+    tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_ERROR,
             "next after the error");
-    ngx_http_agntkey_resp_destroy(resp);
+    ngx_http_agntkey_redis_resp_destroy(resp);
     test_end("after a reply that is too long");
 
     __real_free(buf);
@@ -750,8 +754,8 @@ static void
 test_large_run(u_char *buf, size_t len, size_t first, size_t chunk,
     size_t skip, test_result_t *result)
 {
-    size_t                    n;
-    ngx_http_agntkey_resp_t  *resp;
+    size_t                          n;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
     memset(result, 0, sizeof(test_result_t));
     result->rc = NGX_AGAIN;
@@ -759,13 +763,13 @@ test_large_run(u_char *buf, size_t len, size_t first, size_t chunk,
     test_text[0] = '\0';
 
     test_begin();
-    resp = ngx_http_agntkey_resp_create(skip);
+    resp = ngx_http_agntkey_redis_resp_create(skip);
 
     for (n = ngx_min(first, len);
          len && result->rc == NGX_AGAIN;
          n = ngx_min(chunk, len))
     {
-        if (ngx_http_agntkey_resp_feed(resp, buf, n) != NGX_OK) {
+        if (ngx_http_agntkey_redis_resp_feed(resp, buf, n) != NGX_OK) {
             tap_ok(0, "feed");
         }
 
@@ -776,10 +780,10 @@ test_large_run(u_char *buf, size_t len, size_t first, size_t chunk,
 
     if (result->rc == NGX_ERROR) {
         snprintf(result->error, sizeof(result->error), "%s",
-                 ngx_http_agntkey_resp_error(resp));
+                 ngx_http_agntkey_redis_resp_error(resp));
     }
 
-    ngx_http_agntkey_resp_destroy(resp);
+    ngx_http_agntkey_redis_resp_destroy(resp);
     test_end("what is too large");
 }
 
@@ -973,10 +977,10 @@ test_depth(void)
 static void
 test_no_memory(void)
 {
-    ngx_int_t                  n, rc;
-    ngx_uint_t                 i, survived;
-    ngx_http_agntkey_resp_t   *resp;
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_int_t                        n, rc;
+    ngx_uint_t                       i, survived;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
     tap_case("without memory there is an error, and nothing is lost");
 
@@ -988,7 +992,7 @@ test_no_memory(void)
             test_begin();
             test_fail = n;
 
-            resp = ngx_http_agntkey_resp_create(0);
+            resp = ngx_http_agntkey_redis_resp_create(0);
 
             if (n == 0) {
                 tap_ok(resp == NULL, "create without memory");
@@ -1000,25 +1004,26 @@ test_no_memory(void)
                 continue;
             }
 
-            tap_int(ngx_http_agntkey_resp_feed(resp,
+            tap_int(ngx_http_agntkey_redis_resp_feed(resp,
                                        (u_char *) test_streams[i].data,
                                        test_streams[i].len),
                     NGX_OK, "feed");
 
-            while ((rc = ngx_http_agntkey_resp_next(resp, &reply)) == NGX_OK)
+            while ((rc = ngx_http_agntkey_redis_resp_next(resp,
+                                                          &reply)) == NGX_OK)
             {
-                ngx_http_agntkey_resp_free(reply);
+                ngx_http_agntkey_redis_resp_free(reply);
             }
 
             if (rc == NGX_ERROR) {
-                tap_ok(ngx_http_agntkey_resp_error(resp)[0] != '\0',
+                tap_ok(ngx_http_agntkey_redis_resp_error(resp)[0] != '\0',
                        "a reason");
 
             } else {
                 survived = 1;
             }
 
-            ngx_http_agntkey_resp_destroy(resp);
+            ngx_http_agntkey_redis_resp_destroy(resp);
             test_fail = -1;
             test_end("without memory");
         }
@@ -1038,11 +1043,11 @@ test_no_memory(void)
 static void
 test_error_text(void)
 {
-    u_char                     buf[129], line[400];
-    size_t                     len;
-    ngx_str_t                  text;
-    ngx_uint_t                 i, n;
-    ngx_http_agntkey_reply_t   reply;
+    u_char                           buf[129], line[400];
+    size_t                           len;
+    ngx_str_t                        text;
+    ngx_uint_t                       i, n;
+    ngx_http_agntkey_redis_reply_t   reply;
 
     static struct {
         char   *error;
@@ -1092,7 +1097,7 @@ test_error_text(void)
         reply.str = tap_text(errors[i].error);
         memset(buf, '#', sizeof(buf));
 
-        ngx_http_agntkey_resp_error_text(&reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(&reply, buf, &text);
 
         tap_ok(text.data == buf, "the text is in the buffer");
         tap_str(&text, errors[i].text, "error %lu", (unsigned long) i);
@@ -1112,7 +1117,7 @@ test_error_text(void)
         reply.str = tap_bytes(line, i);
         memset(buf, '#', sizeof(buf));
 
-        ngx_http_agntkey_resp_error_text(&reply, buf, &text);
+        ngx_http_agntkey_redis_resp_error_text(&reply, buf, &text);
 
         tap_ok(text.len <= 128, "%lu bytes", (unsigned long) text.len);
         tap_int(buf[128], '#', "the byte behind the buffer");
@@ -1128,12 +1133,12 @@ test_error_text(void)
 static void
 test_format(void)
 {
-    u_char                     all[256];
-    uint64_t                   state;
-    ngx_str_t                  argv[40], cmd;
-    ngx_uint_t                 i, n, argc;
-    ngx_http_agntkey_resp_t   *resp;
-    ngx_http_agntkey_reply_t  *reply;
+    u_char                           all[256];
+    uint64_t                         state;
+    ngx_str_t                        argv[40], cmd;
+    ngx_uint_t                       i, n, argc;
+    ngx_http_agntkey_redis_resp_t   *resp;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
     tap_case("a command is an array of bulk strings");
 
@@ -1142,7 +1147,8 @@ test_format(void)
     argv[2] = tap_text("");
     argv[3] = tap_bytes("a\r\nb\0", 5);
 
-    tap_int(ngx_http_agntkey_resp_format(argv, 4, &cmd), NGX_OK, "format");
+    tap_int(ngx_http_agntkey_redis_resp_format(argv, 4, &cmd), NGX_OK,
+            "format");
 
 #define TEST_COMMAND                                                          \
     "*4\r\n$5\r\nHMGET\r\n$3\r\nkey\r\n$0\r\n\r\n$5\r\na\r\nb\0\r\n"
@@ -1150,7 +1156,7 @@ test_format(void)
     tap_mem(cmd.data, cmd.len, TEST_COMMAND, sizeof(TEST_COMMAND) - 1,
             "command");
 
-    ngx_http_agntkey_resp_format_free(&cmd);
+    ngx_http_agntkey_redis_resp_format_free(&cmd);
     tap_ok(cmd.data == NULL && cmd.len == 0, "nothing left of it");
 
     tap_case("at most 32 arguments");
@@ -1160,12 +1166,12 @@ test_format(void)
     }
 
     for (argc = 1; argc <= 40; argc++) {
-        n = ngx_http_agntkey_resp_format(argv, argc, &cmd);
+        n = ngx_http_agntkey_redis_resp_format(argv, argc, &cmd);
         tap_int(n, (argc <= 32) ? NGX_OK : (ngx_uint_t) NGX_ERROR,
                 "%lu arguments", (unsigned long) argc);
 
         if (n == NGX_OK) {
-            ngx_http_agntkey_resp_format_free(&cmd);
+            ngx_http_agntkey_redis_resp_format_free(&cmd);
         }
     }
 
@@ -1193,18 +1199,18 @@ test_format(void)
             ngx_str_null(&argv[0]);
         }
 
-        tap_int(ngx_http_agntkey_resp_format(argv, argc, &cmd), NGX_OK,
+        tap_int(ngx_http_agntkey_redis_resp_format(argv, argc, &cmd), NGX_OK,
                 "format");
 
-        resp = ngx_http_agntkey_resp_create(0);
-        tap_int(ngx_http_agntkey_resp_feed(resp, cmd.data, cmd.len), NGX_OK,
-                "feed");
-        ngx_http_agntkey_resp_format_free(&cmd);
+        resp = ngx_http_agntkey_redis_resp_create(0);
+        tap_int(ngx_http_agntkey_redis_resp_feed(resp, cmd.data, cmd.len),
+                NGX_OK, "feed");
+        ngx_http_agntkey_redis_resp_format_free(&cmd);
 
-        if (!tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_OK,
+        if (!tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_OK,
                      "next"))
         {
-            ngx_http_agntkey_resp_destroy(resp);
+            ngx_http_agntkey_redis_resp_destroy(resp);
             continue;
         }
 
@@ -1219,10 +1225,10 @@ test_format(void)
                     (unsigned long) i);
         }
 
-        ngx_http_agntkey_resp_free(reply);
-        tap_int(ngx_http_agntkey_resp_next(resp, &reply), NGX_AGAIN,
+        ngx_http_agntkey_redis_resp_free(reply);
+        tap_int(ngx_http_agntkey_redis_resp_next(resp, &reply), NGX_AGAIN,
                 "nothing behind it");
-        ngx_http_agntkey_resp_destroy(resp);
+        ngx_http_agntkey_redis_resp_destroy(resp);
     }
 }
 
@@ -1310,13 +1316,13 @@ test_end(const char *what)
 /* every reply there is; what the last call said */
 
 static ngx_int_t
-test_drain(ngx_http_agntkey_resp_t *resp, test_result_t *result)
+test_drain(ngx_http_agntkey_redis_resp_t *resp, test_result_t *result)
 {
-    ngx_int_t                  rc;
-    ngx_http_agntkey_reply_t  *reply;
+    ngx_int_t                        rc;
+    ngx_http_agntkey_redis_reply_t  *reply;
 
     for ( ;; ) {
-        rc = ngx_http_agntkey_resp_next(resp, &reply);
+        rc = ngx_http_agntkey_redis_resp_next(resp, &reply);
 
         if (rc != NGX_OK) {
             return rc;
@@ -1329,7 +1335,7 @@ test_drain(ngx_http_agntkey_resp_t *resp, test_result_t *result)
             test_put(result, ";");
         }
 
-        ngx_http_agntkey_resp_free(reply);
+        ngx_http_agntkey_redis_resp_free(reply);
     }
 }
 
@@ -1340,10 +1346,10 @@ static void
 test_run(const void *data, size_t len, size_t *cuts, ngx_uint_t ncuts,
     test_result_t *result)
 {
-    size_t                    from, to;
-    u_char                   *copy;
-    ngx_uint_t                i;
-    ngx_http_agntkey_resp_t  *resp;
+    size_t                          from, to;
+    u_char                         *copy;
+    ngx_uint_t                      i;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
     memset(result, 0, sizeof(test_result_t));
     result->rc = NGX_AGAIN;
@@ -1352,7 +1358,7 @@ test_run(const void *data, size_t len, size_t *cuts, ngx_uint_t ncuts,
 
     test_begin();
 
-    resp = ngx_http_agntkey_resp_create(0);
+    resp = ngx_http_agntkey_redis_resp_create(0);
     if (resp == NULL) {
         tap_ok(0, "no reader");
         return;
@@ -1368,7 +1374,7 @@ test_run(const void *data, size_t len, size_t *cuts, ngx_uint_t ncuts,
         copy = malloc(to - from + 1);
         memcpy(copy, (u_char *) data + from, to - from);
 
-        if (ngx_http_agntkey_resp_feed(resp, copy, to - from) != NGX_OK) {
+        if (ngx_http_agntkey_redis_resp_feed(resp, copy, to - from) != NGX_OK) {
             tap_ok(0, "feed");
         }
 
@@ -1380,10 +1386,10 @@ test_run(const void *data, size_t len, size_t *cuts, ngx_uint_t ncuts,
 
     if (result->rc == NGX_ERROR) {
         snprintf(result->error, sizeof(result->error), "%s",
-                 ngx_http_agntkey_resp_error(resp));
+                 ngx_http_agntkey_redis_resp_error(resp));
     }
 
-    ngx_http_agntkey_resp_destroy(resp);
+    ngx_http_agntkey_redis_resp_destroy(resp);
 
     test_end("a reader");
 }
@@ -1395,9 +1401,9 @@ static void
 test_repeat(test_result_t *result, const char *head, const char *item,
     size_t n, const char *tail, size_t chunk)
 {
-    u_char                   *buf, *p, *last;
-    size_t                    i, size, len;
-    ngx_http_agntkey_resp_t  *resp;
+    u_char                         *buf, *p, *last;
+    size_t                          i, size, len;
+    ngx_http_agntkey_redis_resp_t  *resp;
 
     memset(result, 0, sizeof(test_result_t));
     result->rc = NGX_AGAIN;
@@ -1418,12 +1424,12 @@ test_repeat(test_result_t *result, const char *head, const char *item,
     last = ngx_cpymem(p, tail, strlen(tail));
 
     test_begin();
-    resp = ngx_http_agntkey_resp_create(0);
+    resp = ngx_http_agntkey_redis_resp_create(0);
 
     for (p = buf; p < last && result->rc == NGX_AGAIN; p += size) {
         size = ngx_min(chunk, (size_t) (last - p));
 
-        if (ngx_http_agntkey_resp_feed(resp, p, size) != NGX_OK) {
+        if (ngx_http_agntkey_redis_resp_feed(resp, p, size) != NGX_OK) {
             tap_ok(0, "feed");
         }
 
@@ -1432,10 +1438,10 @@ test_repeat(test_result_t *result, const char *head, const char *item,
 
     if (result->rc == NGX_ERROR) {
         snprintf(result->error, sizeof(result->error), "%s",
-                 ngx_http_agntkey_resp_error(resp));
+                 ngx_http_agntkey_redis_resp_error(resp));
     }
 
-    ngx_http_agntkey_resp_destroy(resp);
+    ngx_http_agntkey_redis_resp_destroy(resp);
     test_end(head);
 
     __real_free(buf);
@@ -1443,7 +1449,7 @@ test_repeat(test_result_t *result, const char *head, const char *item,
 
 
 static void
-test_dump(test_result_t *result, ngx_http_agntkey_reply_t *r)
+test_dump(test_result_t *result, ngx_http_agntkey_redis_reply_t *r)
 {
     size_t      i;
     ngx_uint_t  n;

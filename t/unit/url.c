@@ -19,17 +19,17 @@
 
 
 static char *test_parse(ngx_str_t *url, u_char **buf,
-    ngx_http_agntkey_url_t *u);
+    ngx_http_agntkey_redis_url_t *u);
 
 
 static void
 test_good(void)
 {
-    char                    *err;
-    u_char                  *buf;
-    ngx_str_t                url;
-    ngx_uint_t               i;
-    ngx_http_agntkey_url_t   u;
+    char                          *err;
+    u_char                        *buf;
+    ngx_str_t                      url;
+    ngx_uint_t                     i;
+    ngx_http_agntkey_redis_url_t   u;
 
     static struct {
         char        *url;
@@ -139,11 +139,11 @@ test_good(void)
 static void
 test_bad(void)
 {
-    char                    *err;
-    u_char                  *buf;
-    ngx_str_t                url;
-    ngx_uint_t               i;
-    ngx_http_agntkey_url_t   u;
+    char                          *err;
+    u_char                        *buf;
+    ngx_str_t                      url;
+    ngx_uint_t                     i;
+    ngx_http_agntkey_redis_url_t   u;
 
     /* and a word that the text must have, "" for any */
 
@@ -319,12 +319,12 @@ test_bad(void)
 static void
 test_percent(void)
 {
-    char                     text[32];
-    char                    *err;
-    u_char                  *buf;
-    ngx_str_t                url;
-    ngx_uint_t               i;
-    ngx_http_agntkey_url_t   u;
+    char                           text[32];
+    char                          *err;
+    u_char                        *buf;
+    ngx_str_t                      url;
+    ngx_uint_t                     i;
+    ngx_http_agntkey_redis_url_t   u;
 
     tap_case("every byte but NUL may be percent-encoded, in either case");
 
@@ -357,11 +357,11 @@ test_percent(void)
 static void
 test_lengths(void)
 {
-    char                    *err;
-    size_t                   n, max;
-    u_char                  *buf;
-    ngx_str_t                url;
-    ngx_http_agntkey_url_t   u;
+    char                          *err;
+    size_t                         n, max;
+    u_char                        *buf;
+    ngx_str_t                      url;
+    ngx_http_agntkey_redis_url_t   u;
 
     tap_case("the path of a unix socket fits into a sockaddr_un");
 
@@ -417,13 +417,13 @@ test_lengths(void)
 static void
 test_noise(void)
 {
-    char                    *err;
-    size_t                   len, i;
-    u_char                   text[80], *buf;
-    uint64_t                 state;
-    ngx_str_t                url;
-    ngx_uint_t               n, good;
-    ngx_http_agntkey_url_t   u;
+    char                          *err;
+    size_t                         len, i;
+    u_char                         text[80], *buf;
+    uint64_t                       state;
+    ngx_str_t                      url;
+    ngx_uint_t                     n, good;
+    ngx_http_agntkey_redis_url_t   u;
 
     static char   alphabet[] = ":/@[]%?#=:/@%0123456789abXh.";
     static char  *heads[] = { "redis://", "rediss://", "unix:/", "redis://u:",
@@ -496,17 +496,17 @@ main(void)
  */
 
 static char *
-test_parse(ngx_str_t *url, u_char **buf, ngx_http_agntkey_url_t *u)
+test_parse(ngx_str_t *url, u_char **buf, ngx_http_agntkey_redis_url_t *u)
 {
     char       *err;
     ngx_str_t   room;
 
-    memset(u, 0xff, sizeof(ngx_http_agntkey_url_t));
+    memset(u, 0xff, sizeof(ngx_http_agntkey_redis_url_t));
 
     room = tap_fill('#', url->len);
     *buf = room.data;
 
-    err = ngx_http_agntkey_url_parse(url, room.data, u);
+    err = ngx_http_agntkey_redis_url_parse(url, room.data, u);
 
     if (err) {
         tap_ok(strstr(err, TEST_SECRET) == NULL, "a password in \"%s\"", err);
