@@ -53,8 +53,8 @@ help:
 	@echo 'make sanitize all suites on an nginx with ASan and UBSan'
 	@echo 'make valgrind some suites under memcheck'
 	@echo 'make coverage what of the sources unit tests and suites have run'
-	@echo 'make lint     layout, floors, and what analyzers say'
-	@echo 'make floors   check that files include only what is below them'
+	@echo 'make lint     layout, layers, and what analyzers say'
+	@echo 'make layers   check that files include only what is below them'
 	@echo 'make deps     install what is missing for all of these'
 	@echo 'make clean    remove $$BUILD_DIR'
 	@echo
@@ -153,9 +153,9 @@ fuzz: all
 	@t/fuzz/run
 
 
-.PHONY: floors
-floors:
-	@tools/floors
+.PHONY: layers
+layers:
+	@tools/layers
 
 
 .PHONY: clean

@@ -11,19 +11,19 @@
 #include <ngx_http.h>
 
 #include "ngx_http_agntkey_access.h"
-#include "ngx_http_agntkey_ack.h"
-#include "ngx_http_agntkey_admin.h"
-#include "ngx_http_agntkey_admin_token.h"
+#include "ngx_http_agntkey_access_ctx.h"
+#include "ngx_http_agntkey_admin_api.h"
+#include "ngx_http_agntkey_admin_auth.h"
 #include "ngx_http_agntkey_barrier.h"
+#include "ngx_http_agntkey_barrier_ack.h"
 #include "ngx_http_agntkey_credentials.h"
-#include "ngx_http_agntkey_ctx.h"
-#include "ngx_http_agntkey_reply.h"
-#include "ngx_http_agntkey_server.h"
-#include "ngx_http_agntkey_store.h"
+#include "ngx_http_agntkey_lookup.h"
+#include "ngx_http_agntkey_redis_conf.h"
+#include "ngx_http_agntkey_redis_url.h"
+#include "ngx_http_agntkey_refusal.h"
 #include "ngx_http_agntkey_token.h"
-#include "ngx_http_agntkey_url.h"
 #include "ngx_http_agntkey_value.h"
-#include "ngx_http_agntkey_vars.h"
+#include "ngx_http_agntkey_variables.h"
 
 
 /* of every agntkey_*_timeout, ms */

@@ -1,0 +1,1033 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ */
+
+
+#include "ngx_http_agntkey_barrier.h"
+#include "ngx_http_agntkey_clock.h"
+#include "ngx_http_agntkey_invalidation.h"
+
+
+/* how long WAIT may hold up what is behind it, ms */
+#define NGX_HTTP_AGNTKEY_BARRIER_WAIT    100
+
+/* of these, what WAITAOF has: it is to ask and not to wait, and 0 is forever */
+#define NGX_HTTP_AGNTKEY_BARRIER_SYNC    1
+
+/* answers that may come before it is known who has to answer */
+#define NGX_HTTP_AGNTKEY_BARRIER_EARLY   1024
+
+
+typedef struct {
+    u_char                                 id[NGX_HTTP_AGNTKEY_WORKER_LEN];
+    ngx_msec_t                             lease;
+    unsigned                               acknowledged:1;
+} ngx_http_agntkey_worker_t;
+
+
+/* owner of its barriers */
+
+struct ngx_http_agntkey_barriers_s {
+    ngx_http_agntkey_lease_t                    *lease;
+    ngx_http_agntkey_barrier_ack_t              *acks;
+    ngx_http_agntkey_redis_t                    *admin;
+    ngx_log_t                                   *log;
+
+    ngx_queue_t                                  queue;
+    uint64_t                                     number;    /* of the last */
+
+    /* WAIT stops its connection, so there is one at a time, for many */
+    ngx_msec_t                                   wait;      /* ms */
+    ngx_uint_t                                   wait_sent; /* no answer yet */
+    ngx_uint_t                                   replicas;  /* what they said */
+    ngx_int_t                                    synced;
+
+    ngx_uint_t                                   lacks;     /* generation */
+    unsigned                                     lacking:1; /* WAITAOF, there */
+    unsigned                                     silent:1;  /* and was logged */
+};
+
+
+/* lives until its commands have been answered, even if who asked has gone */
+
+struct ngx_http_agntkey_barrier_s {
+    ngx_http_agntkey_barriers_t           *barriers;
+    ngx_http_agntkey_barrier_handler_pt    handler;      /* NULL: no matter */
+    void                                  *data;
+
+    /* event ident must be after 3 pointers as in ngx_connection_t */
+    ngx_int_t                              ident;
+
+    ngx_queue_t                            queue;
+    uint64_t                               number;
+    ngx_event_t                            timer;
+
+    ngx_http_agntkey_worker_t             *workers;
+    ngx_uint_t                             nworkers;
+    u_char                                *early;
+    ngx_uint_t                             nearly;
+
+    ngx_http_agntkey_written_t             written;      /* values are here */
+    ngx_http_agntkey_receipt_t             receipt;
+    int64_t                                asked;        /* ms */
+    int64_t                                quarantine;   /* ends then, ms */
+
+    ngx_uint_t                             waiting;      /* commands */
+    unsigned                               failed:1;
+    unsigned                               known:1;      /* the workers are */
+    unsigned                               over:1;
+    unsigned                               wait_due:1;   /* for a WAIT ... */
+    unsigned                               wait_sent:1;  /* ... under way */
+    unsigned                               marked:1;     /* after the write */
+    ngx_uint_t                             replicas;     /* that there are */
+    ngx_uint_t                             generation;   /* of the write */
+};
+
+
+static void ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
+    u_char *worker);
+static ngx_int_t ngx_http_agntkey_barriers_send(
+    ngx_http_agntkey_barriers_t *barriers, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler, void *data,
+    ngx_uint_t *waiting);
+static void ngx_http_agntkey_barrier_record_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_uint_t ngx_http_agntkey_barrier_stands(
+    ngx_http_agntkey_written_t *written, ngx_http_agntkey_redis_reply_t **elts);
+static ngx_uint_t ngx_http_agntkey_barrier_is(ngx_str_t *a, ngx_str_t *b);
+static void ngx_http_agntkey_barrier_registry_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_int_t ngx_http_agntkey_barrier_registry(
+    ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_barrier_worker(
+    ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_worker_t *worker,
+    ngx_str_t *member);
+static void ngx_http_agntkey_barriers_wait(
+    ngx_http_agntkey_barriers_t *barriers);
+static void ngx_http_agntkey_barriers_wait_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static ngx_uint_t ngx_http_agntkey_barriers_may_sync(
+    ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_barrier_t *barrier);
+static void ngx_http_agntkey_barriers_sync_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_barriers_silent(
+    ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_barriers_answered(
+    ngx_http_agntkey_barriers_t *barriers);
+static void ngx_http_agntkey_barriers_waited(
+    ngx_http_agntkey_barriers_t *barriers);
+static void ngx_http_agntkey_barrier_acknowledge(
+    ngx_http_agntkey_barrier_t *barrier, u_char *id);
+static void ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev);
+static void ngx_http_agntkey_barrier_check(
+    ngx_http_agntkey_barrier_t *barrier);
+static int64_t ngx_http_agntkey_barrier_deadline(
+    ngx_http_agntkey_barrier_t *barrier);
+static void ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
+    ngx_int_t rc);
+static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
+
+
+/*
+ * The workers that hold a lease, and the time by which those leases are over
+ * that this Redis may not know of.
+ *
+ * A lease that ended by its own length ago is that of a worker that has died;
+ * the length is there for a clock that was set.  A member whose lease cannot be
+ * read is kept for the longest one.  The oldest come first, so more members
+ * than are read at once become fewer with each call; until then the result is
+ * an error.
+ *
+ * The last number is 1 if the mark was written: WAITAOF asks for the last write
+ * of its connection, and a revocation that is repeated writes nothing else.
+ */
+
+static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
+    NGX_HTTP_AGNTKEY_LEASE_LUA_MARK
+    "local out={} "
+    "local all=redis.call('ZRANGE',KEYS[1],0,8191,'WITHSCORES') "
+    "for i=1,#all,2 do "
+    "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 60000 "
+    "if tonumber(all[i+1])+lease<now then redis.pcall('ZREM',KEYS[1],all[i]) "
+    "else out[#out+1]=all[i] end end "
+    "local wrote=0 local function put(...) local said=redis.pcall(...) "
+    "if type(said)=='table' and said.ok then wrote=1 end return said end "
+    "local at,long=mark(tonumber(ARGV[3])) "
+    "if not at then at=long put('SET',KEYS[2],old) "
+    "elseif id then write(put,at,long) end "
+    "local _,replicas=string.gsub(info,'state=online','') "
+    "redis.call('PUBLISH',ARGV[1],ARGV[2]) "
+    "if #all==16384 then return redis.error_reply('ERR too many workers') end "
+    "return {now,at,replicas,out,wrote}"
+);
+
+
+ngx_http_agntkey_barriers_t *
+ngx_http_agntkey_barriers_create(ngx_http_agntkey_lease_t *lease,
+    ngx_http_agntkey_barrier_ack_t *acks, ngx_http_agntkey_redis_t *admin,
+    ngx_msec_t timeout, ngx_log_t *log)
+{
+    ngx_http_agntkey_barriers_t  *barriers;
+
+    barriers = ngx_calloc(sizeof(ngx_http_agntkey_barriers_t), log);
+    if (barriers == NULL) {
+        return NULL;
+    }
+
+    barriers->lease = lease;
+    barriers->acks = acks;
+    barriers->admin = admin;
+    barriers->log = log;
+    barriers->wait = ngx_min(NGX_HTTP_AGNTKEY_BARRIER_WAIT,
+                             ngx_max(timeout / 4, 1));
+
+    ngx_queue_init(&barriers->queue);
+
+    ngx_http_agntkey_barrier_ack_set_handler(acks,
+                                         ngx_http_agntkey_barriers_acknowledged,
+                                         barriers);
+
+    return barriers;
+}
+
+
+void
+ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers)
+{
+    ngx_queue_t                 *q;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    ngx_http_agntkey_barrier_ack_set_handler(barriers->acks, NULL, NULL);
+
+    while (!ngx_queue_empty(&barriers->queue)) {
+        q = ngx_queue_head(&barriers->queue);
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+        ngx_http_agntkey_barrier_free(barrier);
+    }
+
+    ngx_free(barriers);
+}
+
+
+ngx_http_agntkey_barrier_t *
+ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_written_t *written,
+    ngx_http_agntkey_barrier_handler_pt handler, void *data)
+{
+    u_char                      *p;
+    u_char                       text[NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN
+                                      + 1 + NGX_INT64_LEN];
+    u_char                       lease[NGX_INT_T_LEN];
+    ngx_str_t                    argv[8];
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    barrier = ngx_calloc(sizeof(ngx_http_agntkey_barrier_t)
+                         + written->scopes.len + written->expires_at.len,
+                         barriers->log);
+    if (barrier == NULL) {
+        return NULL;
+    }
+
+    p = (u_char *) (barrier + 1);
+
+    barrier->written = *written;
+    barrier->written.scopes.data = p;
+    barrier->written.expires_at.data = p + written->scopes.len;
+
+    if (written->scopes.len) {
+        p = ngx_cpymem(p, written->scopes.data, written->scopes.len);
+    }
+
+    if (written->expires_at.len) {
+        ngx_memcpy(p, written->expires_at.data, written->expires_at.len);
+    }
+
+    ngx_str_null(&barrier->written.record);
+
+    barrier->barriers = barriers;
+    barrier->handler = handler;
+    barrier->data = data;
+    barrier->ident = -1;
+    barrier->number = ++barriers->number;
+    barrier->receipt.synced = NGX_DECLINED;
+    barrier->generation = ngx_http_agntkey_redis_generation(barriers->admin);
+
+    barrier->timer.handler = ngx_http_agntkey_barrier_timer_handler;
+    barrier->timer.data = barrier;
+    barrier->timer.log = barriers->log;
+
+    ngx_queue_insert_tail(&barriers->queue, &barrier->queue);
+
+    /* a connection made anew may lead to a Redis that has not what we wrote */
+
+    ngx_str_set(&argv[0], "HMGET");
+    argv[1] = written->record;
+    ngx_str_set(&argv[2], "active");
+    ngx_str_set(&argv[3], "scopes");
+    ngx_str_set(&argv[4], "expires_at");
+
+    if (ngx_http_agntkey_barriers_send(barriers, argv, 5,
+                                      ngx_http_agntkey_barrier_record_handler,
+                                      barrier, &barrier->waiting)
+        != NGX_OK)
+    {
+        ngx_http_agntkey_barrier_free(barrier);
+        return NULL;
+    }
+
+    ngx_str_set(&argv[0], "EVAL");
+    argv[1] = ngx_http_agntkey_barrier_lua;
+    ngx_str_set(&argv[2], "2");
+    ngx_str_set(&argv[3], "agntkey:workers");
+    ngx_str_set(&argv[4], "agntkey:registry");
+    ngx_str_set(&argv[5], NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER);
+    argv[6].data = text;
+    argv[6].len = ngx_sprintf(text, "%V %uL",
+                           ngx_http_agntkey_lease_channel(barriers->lease),
+                           barrier->number)
+                  - text;
+
+    argv[7].data = lease;
+    argv[7].len = ngx_sprintf(lease, "%M",
+                              ngx_http_agntkey_lease_length(barriers->lease))
+                  - lease;
+
+    if (ngx_http_agntkey_barriers_send(barriers, argv, 8,
+                                    ngx_http_agntkey_barrier_registry_handler,
+                                    barrier, &barrier->waiting)
+        != NGX_OK)
+    {
+        /* the first is under way and will find nobody */
+
+        barrier->handler = NULL;
+        return NULL;
+    }
+
+    return barrier;
+}
+
+
+void
+ngx_http_agntkey_barrier_cancel(ngx_http_agntkey_barrier_t *barrier)
+{
+    barrier->handler = NULL;
+    ngx_http_agntkey_barrier_done(barrier, NGX_ERROR);
+}
+
+
+static void
+ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
+    u_char *worker)
+{
+    ngx_queue_t                  *q;
+    ngx_http_agntkey_barrier_t   *barrier;
+    ngx_http_agntkey_barriers_t  *barriers = data;
+
+    for (q = ngx_queue_head(&barriers->queue);
+         q != ngx_queue_sentinel(&barriers->queue);
+         q = ngx_queue_next(q))
+    {
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+
+        if ((off_t) barrier->number == number) {
+            ngx_http_agntkey_barrier_acknowledge(barrier, worker);
+            return;
+        }
+    }
+}
+
+
+/* Counts in *waiting what was sent; the handler takes it off again. */
+
+static ngx_int_t
+ngx_http_agntkey_barriers_send(ngx_http_agntkey_barriers_t *barriers,
+    ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler, void *data,
+    ngx_uint_t *waiting)
+{
+    ngx_int_t  rc;
+    ngx_str_t  bytes;
+
+    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes, handler, data);
+
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
+
+    if (rc == NGX_OK) {
+        (*waiting)++;
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_agntkey_barrier_record_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
+{
+    ngx_http_agntkey_barrier_t  *barrier = data;
+
+    barrier->waiting--;
+
+    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK
+        || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 3)
+    {
+        barrier->failed = 1;
+
+    } else if (!ngx_http_agntkey_barrier_stands(&barrier->written,
+                                                reply->elts))
+    {
+        barrier->failed = 1;
+
+        ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
+                      "agntkey: Redis has lost what was written: a record "
+                      "has something that was taken from it");
+    }
+
+    ngx_http_agntkey_redis_resp_free(reply);
+
+    ngx_http_agntkey_barrier_check(barrier);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_barrier_stands(ngx_http_agntkey_written_t *written,
+    ngx_http_agntkey_redis_reply_t **elts)
+{
+    ngx_str_t   *active;
+    ngx_uint_t   i;
+
+    for (i = 0; i < 3; i++) {
+        if (elts[i]->type != NGX_HTTP_AGNTKEY_RESP_NIL
+            && elts[i]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
+        {
+            return 0;
+        }
+    }
+
+    active = &elts[0]->str;
+
+    if (active->len != 1 || active->data[0] != '1') {
+        return 1;
+    }
+
+    if (written->revoked) {
+        return 0;
+    }
+
+    if ((written->fields & NGX_HTTP_AGNTKEY_WRITTEN_SCOPES)
+        && !ngx_http_agntkey_barrier_is(&elts[1]->str, &written->scopes))
+    {
+        return 0;
+    }
+
+    return !(written->fields & NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT)
+           || ngx_http_agntkey_barrier_is(&elts[2]->str, &written->expires_at);
+}
+
+
+static ngx_uint_t
+ngx_http_agntkey_barrier_is(ngx_str_t *a, ngx_str_t *b)
+{
+    return a->len == b->len
+           && (a->len == 0 || ngx_memcmp(a->data, b->data, a->len) == 0);
+}
+
+
+static void
+ngx_http_agntkey_barrier_registry_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
+{
+    u_char                       buf[128];
+    ngx_str_t                    text;
+    ngx_http_agntkey_barrier_t  *barrier = data;
+
+    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
+        barrier->failed = 1;
+
+    } else if (ngx_http_agntkey_barrier_registry(barrier, reply) != NGX_OK) {
+        barrier->failed = 1;
+
+        if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+            ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
+
+        } else {
+            ngx_str_set(&text, "a reply of the wrong shape");
+        }
+
+        ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
+                      "agntkey: Redis did not say which workers hold a lease: "
+                      "%V", &text);
+    }
+
+    ngx_http_agntkey_redis_resp_free(reply);
+
+    barrier->waiting--;
+
+    ngx_http_agntkey_barrier_check(barrier);
+}
+
+
+/*
+ * Now, until when to wait, replicas, the members of the registry, and whether
+ * the mark was written.
+ */
+
+static ngx_int_t
+ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
+    ngx_http_agntkey_redis_reply_t *reply)
+{
+    int64_t                           now, until;
+    ngx_uint_t                        i, n;
+    ngx_http_agntkey_redis_reply_t  **elts;
+
+    elts = reply->elts;
+
+    if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 5
+        || elts[0]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
+        || elts[1]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
+        || elts[2]->type != NGX_HTTP_AGNTKEY_RESP_INTEGER
+        || elts[3]->type != NGX_HTTP_AGNTKEY_RESP_ARRAY)
+    {
+        return NGX_ERROR;
+    }
+
+    barrier->asked = ngx_http_agntkey_clock();
+
+    n = elts[3]->nelts;
+
+    if (n) {
+        barrier->workers = ngx_calloc(n * sizeof(ngx_http_agntkey_worker_t),
+                                      barrier->barriers->log);
+        if (barrier->workers == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    barrier->known = 1;
+    barrier->nworkers = n;
+    barrier->receipt.workers = n;
+
+    for (i = 0; i < n; i++) {
+        ngx_http_agntkey_barrier_worker(barrier, &barrier->workers[i],
+                                        &elts[3]->elts[i]->str);
+    }
+
+    for (i = 0; i < barrier->nearly; i++) {
+        ngx_http_agntkey_barrier_acknowledge(barrier, barrier->early
+                                       + i * NGX_HTTP_AGNTKEY_WORKER_LEN);
+    }
+
+    /*
+     * Whatever the record says of its age: that is for people, and may be
+     * missing, or by another clock.
+     */
+
+    now = elts[0]->integer;
+    until = elts[1]->integer;
+
+    if (now < until) {
+
+        barrier->quarantine = barrier->asked + ngx_http_agntkey_clock_margin(
+                  ngx_min(until - now,
+                          ngx_http_agntkey_clock_margin(
+                                          NGX_HTTP_AGNTKEY_LEASE_LONGEST)));
+
+        ngx_log_error(NGX_LOG_NOTICE, barrier->barriers->log, 0,
+                      "agntkey: a revocation waits for a lease to be over: "
+                      "Redis may not know of all of them");
+    }
+
+    if (elts[2]->integer > 0) {
+        barrier->replicas = (ngx_uint_t) elts[2]->integer;
+        barrier->wait_due = 1;
+    }
+
+    if (elts[4]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+        && elts[4]->integer == 1)
+    {
+        barrier->marked = 1;
+
+        if (ngx_http_agntkey_barriers_may_sync(barrier->barriers, barrier)) {
+            barrier->wait_due = 1;
+        }
+    }
+
+    if (barrier->wait_due) {
+        ngx_http_agntkey_barriers_wait(barrier->barriers);
+    }
+
+    return NGX_OK;
+}
+
+
+/* "<host>/<pid>/<worker>/<lease>"; anything else is no worker of ours */
+
+static void
+ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
+    ngx_http_agntkey_worker_t *worker, ngx_str_t *member)
+{
+    u_char     *p, *last;
+    ngx_int_t   lease;
+
+    worker->lease = ngx_http_agntkey_lease_length(barrier->barriers->lease);
+
+    if (member->len == 0) {
+        return;
+    }
+
+    last = member->data + member->len;
+
+    for (p = last; p > member->data && p[-1] != '/'; p--) {
+        /* void */
+    }
+
+    lease = ngx_atoi(p, last - p);
+
+    if (lease <= 0 || p - member->data < NGX_HTTP_AGNTKEY_WORKER_LEN + 1) {
+        return;
+    }
+
+    worker->lease = ngx_min(lease, NGX_HTTP_AGNTKEY_LEASE_LONGEST);
+    ngx_memcpy(worker->id, p - 1 - NGX_HTTP_AGNTKEY_WORKER_LEN,
+               NGX_HTTP_AGNTKEY_WORKER_LEN);
+}
+
+
+/*
+ * How many replicas have it, now or very soon?  Is it on the disk?  That stops
+ * all who use the connection (redis.io/docs/latest/commands/wait and waitaof),
+ * so those who come while questions are under way ask the next ones together.
+ */
+
+static void
+ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
+{
+    u_char                       number[NGX_INT_T_LEN], ms[NGX_INT_T_LEN];
+    ngx_str_t                    argv[4];
+    ngx_msec_t                   wait;
+    ngx_uint_t                   n, due, sync;
+    ngx_queue_t                 *q;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    if (barriers->wait_sent) {
+        return;
+    }
+
+    n = 0;
+    due = 0;
+    sync = 0;
+
+    for (q = ngx_queue_head(&barriers->queue);
+         q != ngx_queue_sentinel(&barriers->queue);
+         q = ngx_queue_next(q))
+    {
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+
+        if (barrier->wait_due) {
+            barrier->wait_due = 0;
+            barrier->wait_sent = 1;
+            due = 1;
+            n = ngx_max(n, barrier->replicas);
+
+            barrier->marked = ngx_http_agntkey_barriers_may_sync(barriers,
+                                                                 barrier);
+            sync |= barrier->marked;
+        }
+    }
+
+    if (!due) {
+        return;
+    }
+
+    barriers->replicas = 0;
+    barriers->synced = NGX_DECLINED;
+
+    /* one is for us: nobody is told before all is sent */
+
+    barriers->wait_sent = 1;
+
+    if (n) {
+        wait = barriers->wait;
+
+        if (sync && wait > NGX_HTTP_AGNTKEY_BARRIER_SYNC) {
+            wait -= NGX_HTTP_AGNTKEY_BARRIER_SYNC;
+        }
+
+        ngx_str_set(&argv[0], "WAIT");
+        argv[1].data = number;
+        argv[1].len = ngx_sprintf(number, "%ui", n) - number;
+        argv[2].data = ms;
+        argv[2].len = ngx_sprintf(ms, "%M", wait) - ms;
+
+        if (ngx_http_agntkey_barriers_send(barriers, argv, 3,
+                                        ngx_http_agntkey_barriers_wait_handler,
+                                        barriers, &barriers->wait_sent)
+            != NGX_OK)
+        {
+            sync = 0;
+        }
+    }
+
+    if (sync) {
+        ngx_str_set(&argv[0], "WAITAOF");
+        ngx_str_set(&argv[1], "1");
+        ngx_str_set(&argv[2], "0");
+        argv[3].data = ms;
+        argv[3].len = ngx_sprintf(ms, "%M",
+                                  (ngx_msec_t) NGX_HTTP_AGNTKEY_BARRIER_SYNC)
+                      - ms;
+
+        (void) ngx_http_agntkey_barriers_send(barriers, argv, 4,
+                                        ngx_http_agntkey_barriers_sync_handler,
+                                        barriers, &barriers->wait_sent);
+    }
+
+    ngx_http_agntkey_barriers_answered(barriers);
+}
+
+
+/*
+ * A connection that is not that of the write knows nothing of it, and would
+ * say at once that all is well.
+ */
+
+static ngx_uint_t
+ngx_http_agntkey_barriers_may_sync(ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_barrier_t *barrier)
+{
+    ngx_uint_t  generation;
+
+    generation = ngx_http_agntkey_redis_generation(barriers->admin);
+
+    return barrier->marked
+           && barrier->generation == generation
+           && !(barriers->lacking && barriers->lacks == generation);
+}
+
+
+static void
+ngx_http_agntkey_barriers_wait_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
+{
+    ngx_http_agntkey_barriers_t  *barriers = data;
+
+    /* without an answer none is known to have it */
+
+    if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
+        && reply->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+        && reply->integer > 0)
+    {
+        barriers->replicas = (ngx_uint_t) reply->integer;
+    }
+
+    ngx_http_agntkey_redis_resp_free(reply);
+
+    ngx_http_agntkey_barriers_answered(barriers);
+}
+
+
+static void
+ngx_http_agntkey_barriers_sync_handler(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
+{
+    static char  off[] = "appendonly is disabled";
+
+    ngx_http_agntkey_barriers_t  *barriers = data;
+
+    if (rc == NGX_HTTP_AGNTKEY_REDIS_OK) {
+
+        if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY && reply->nelts == 2
+            && reply->elts[0]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+            && reply->elts[1]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
+            && (reply->elts[0]->integer == 0 || reply->elts[0]->integer == 1))
+        {
+            barriers->synced = (ngx_int_t) reply->elts[0]->integer;
+            barriers->silent = 0;
+
+        } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
+                   && ngx_strnstr(reply->str.data, off, reply->str.len))
+        {
+            /* there is no file that could be synced */
+
+            barriers->synced = 0;
+            barriers->silent = 0;
+
+        } else {
+            ngx_http_agntkey_barriers_silent(barriers, reply);
+        }
+    }
+
+    ngx_http_agntkey_redis_resp_free(reply);
+
+    ngx_http_agntkey_barriers_answered(barriers);
+}
+
+
+/* A server without the command is not asked again over this connection. */
+
+static void
+ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_redis_reply_t *reply)
+{
+    u_char       buf[128];
+    ngx_str_t    text;
+
+    static char  unknown[] = "ERR unknown command";
+
+    ngx_str_set(&text, "a reply of the wrong shape");
+
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
+
+        if (reply->str.len >= sizeof(unknown) - 1
+            && ngx_strncmp(reply->str.data, unknown, sizeof(unknown) - 1) == 0)
+        {
+            barriers->lacking = 1;
+            barriers->lacks = ngx_http_agntkey_redis_generation(
+                                                             barriers->admin);
+        }
+    }
+
+    if (!barriers->silent) {
+        barriers->silent = 1;
+
+        ngx_log_error(NGX_LOG_NOTICE, barriers->log, 0,
+                      "agntkey: Redis does not say whether a revocation is on "
+                      "its disk, and receipts do not have \"synced\": %V",
+                      &text);
+    }
+}
+
+
+static void
+ngx_http_agntkey_barriers_answered(ngx_http_agntkey_barriers_t *barriers)
+{
+    if (--barriers->wait_sent == 0) {
+        ngx_http_agntkey_barriers_waited(barriers);
+        ngx_http_agntkey_barriers_wait(barriers);
+    }
+}
+
+
+/* Whoever is told may be gone then, and have begun others, behind him. */
+
+static void
+ngx_http_agntkey_barriers_waited(ngx_http_agntkey_barriers_t *barriers)
+{
+    ngx_int_t                    synced;
+    ngx_uint_t                   n;
+    ngx_queue_t                 *q;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    n = barriers->replicas;
+    synced = barriers->synced;
+
+again:
+
+    for (q = ngx_queue_head(&barriers->queue);
+         q != ngx_queue_sentinel(&barriers->queue);
+         q = ngx_queue_next(q))
+    {
+        barrier = ngx_queue_data(q, ngx_http_agntkey_barrier_t, queue);
+
+        if (barrier->wait_sent) {
+            barrier->wait_sent = 0;
+            barrier->receipt.replicas = n;
+            barrier->receipt.synced = barrier->marked ? synced : NGX_DECLINED;
+
+            ngx_http_agntkey_barrier_check(barrier);
+            goto again;
+        }
+    }
+}
+
+
+static void
+ngx_http_agntkey_barrier_acknowledge(ngx_http_agntkey_barrier_t *barrier,
+    u_char *id)
+{
+    ngx_uint_t                  i;
+    ngx_http_agntkey_worker_t  *worker;
+
+    if (!barrier->known) {
+
+        if (barrier->early == NULL) {
+            barrier->early = ngx_alloc(NGX_HTTP_AGNTKEY_BARRIER_EARLY
+                                       * NGX_HTTP_AGNTKEY_WORKER_LEN,
+                                       barrier->barriers->log);
+        }
+
+        if (barrier->early
+            && barrier->nearly < NGX_HTTP_AGNTKEY_BARRIER_EARLY)
+        {
+            ngx_memcpy(barrier->early
+                       + barrier->nearly++ * NGX_HTTP_AGNTKEY_WORKER_LEN,
+                       id, NGX_HTTP_AGNTKEY_WORKER_LEN);
+        }
+
+        return;
+    }
+
+    for (i = 0; i < barrier->nworkers; i++) {
+        worker = &barrier->workers[i];
+
+        if (!worker->acknowledged
+            && ngx_memcmp(worker->id, id, NGX_HTTP_AGNTKEY_WORKER_LEN) == 0)
+        {
+            worker->acknowledged = 1;
+            barrier->receipt.acknowledged++;
+
+            ngx_http_agntkey_barrier_check(barrier);
+            return;
+        }
+    }
+}
+
+
+static void
+ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev)
+{
+    ngx_http_agntkey_barrier_check(ev->data);
+}
+
+
+/* Whatever has happened: is there anything left to wait for? */
+
+static void
+ngx_http_agntkey_barrier_check(ngx_http_agntkey_barrier_t *barrier)
+{
+    int64_t  left;
+
+    if (barrier->waiting) {
+        return;
+    }
+
+    if (barrier->over) {
+        ngx_http_agntkey_barrier_free(barrier);
+        return;
+    }
+
+    if (barrier->wait_due || barrier->wait_sent) {
+        return;
+    }
+
+    if (barrier->failed) {
+        ngx_http_agntkey_barrier_done(barrier, NGX_ERROR);
+        return;
+    }
+
+    left = ngx_http_agntkey_barrier_deadline(barrier)
+           - ngx_http_agntkey_clock();
+
+    if (left > 0) {
+
+        /* nginx would leave a timer where it is for a small difference */
+
+        if (barrier->timer.timer_set) {
+            ngx_del_timer(&barrier->timer);
+        }
+
+        ngx_add_timer(&barrier->timer, (ngx_msec_t) left);
+        return;
+    }
+
+    ngx_http_agntkey_barrier_done(barrier, NGX_OK);
+}
+
+
+/* When the last lease is over, of those who have not answered. */
+
+static int64_t
+ngx_http_agntkey_barrier_deadline(ngx_http_agntkey_barrier_t *barrier)
+{
+    int64_t     deadline, end;
+    ngx_uint_t  i;
+
+    deadline = barrier->quarantine;
+
+    for (i = 0; i < barrier->nworkers; i++) {
+
+        if (barrier->workers[i].acknowledged) {
+            continue;
+        }
+
+        end = barrier->asked
+              + ngx_http_agntkey_clock_margin(barrier->workers[i].lease);
+
+        deadline = ngx_max(deadline, end);
+    }
+
+    return deadline;
+}
+
+
+static void
+ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
+    ngx_int_t rc)
+{
+    void                                 *data;
+    ngx_http_agntkey_receipt_t            receipt, *all;
+    ngx_http_agntkey_barrier_handler_pt   handler;
+
+    handler = barrier->handler;
+    data = barrier->data;
+
+    barrier->over = 1;
+    barrier->handler = NULL;
+    barrier->wait_due = 0;
+    barrier->wait_sent = 0;
+
+    all = &barrier->receipt;
+
+    if (all->workers && all->acknowledged == 0) {
+        ngx_http_agntkey_lease_suspect(barrier->barriers->lease);
+    }
+
+    if (rc == NGX_OK && all->acknowledged < all->workers) {
+        ngx_log_error(NGX_LOG_WARN, barrier->barriers->log, 0,
+                      "agntkey: %ui of %ui workers have not acknowledged a "
+                      "revocation, and their leases are over",
+                      all->workers - all->acknowledged, all->workers);
+    }
+
+    receipt = *all;
+
+    if (barrier->waiting == 0) {
+        ngx_http_agntkey_barrier_free(barrier);
+
+    } else if (barrier->timer.timer_set) {
+        ngx_del_timer(&barrier->timer);
+    }
+
+    if (handler) {
+        handler(data, rc, rc == NGX_OK ? &receipt : NULL);
+    }
+}
+
+
+static void
+ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier)
+{
+    ngx_queue_remove(&barrier->queue);
+
+    if (barrier->timer.timer_set) {
+        ngx_del_timer(&barrier->timer);
+    }
+
+    if (barrier->workers) {
+        ngx_free(barrier->workers);
+    }
+
+    if (barrier->early) {
+        ngx_free(barrier->early);
+    }
+
+    ngx_free(barrier);
+}

@@ -1,0 +1,89 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * The connection by which Redis tells what has changed: it tracks the keys of
+ * agntkey:key: and agntkey:workspace: for itself
+ * (redis.io/docs/latest/develop/reference/client-side-caching), and listens
+ * to what other workers have to say.  In RESP2 such a connection can do
+ * nothing else, so no second one can die unseen.
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_INVALIDATION_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_INVALIDATION_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_conf.h"
+
+
+/* the channel by which everybody asks how far everybody is */
+#define NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER   "agntkey:barrier"
+
+
+typedef struct ngx_http_agntkey_invalidation_s  ngx_http_agntkey_invalidation_t;
+
+
+/*
+ * What comes of it, in the order in which Redis has sent it.  None of these
+ * may destroy the stream; any may reset it.
+ */
+
+typedef struct {
+
+    /* from now on all is heard */
+    void   (*ready)(void *data);
+
+    /* from now on nothing is; another attempt is on its way */
+    void   (*down)(void *data);
+
+    /*
+     * Before it goes down, for want of what it needs; with the reply that
+     * says so, or NULL.
+     */
+    void   (*fault)(void *data, const char *what,
+                    ngx_http_agntkey_redis_reply_t *reply);
+
+    /* that key was written; NULL: any of them may have been */
+    void   (*changed)(void *data, ngx_str_t *key);
+
+    /* somebody has said something to all, or to this worker */
+    void   (*barrier)(void *data, ngx_str_t *text);
+    void   (*on_message)(void *data, ngx_str_t *text);
+
+} ngx_http_agntkey_invalidation_handlers_t;
+
+
+/*
+ * A stream that listens to the channel, whose name outlives it; and, if
+ * tracking is set, to changes and barriers.  Connects in the background, and
+ * again and again.  Returns NULL without memory.
+ */
+ngx_http_agntkey_invalidation_t *ngx_http_agntkey_invalidation_create(
+    ngx_http_agntkey_redis_conf_t *conf, ngx_str_t *channel,
+    ngx_uint_t tracking, ngx_http_agntkey_invalidation_handlers_t *handlers,
+    void *data, ngx_log_t *log);
+
+void ngx_http_agntkey_invalidation_destroy(
+    ngx_http_agntkey_invalidation_t *inv);
+
+/*
+ * How long ago the server has said that it is no replica, in ms of
+ * ngx_http_agntkey_clock(), while the stream is ready.
+ */
+int64_t ngx_http_agntkey_invalidation_age(ngx_http_agntkey_invalidation_t *inv);
+
+/* Begins anew: soon, or after a long pause where soon would be no use. */
+void ngx_http_agntkey_invalidation_reset(ngx_http_agntkey_invalidation_t *inv,
+    const char *cause, ngx_uint_t pause);
+
+/* It works as it should: the next failure is the first one again. */
+void ngx_http_agntkey_invalidation_settled(
+    ngx_http_agntkey_invalidation_t *inv);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_INVALIDATION_H_INCLUDED_ */

@@ -1,0 +1,135 @@
+
+/*
+ * Copyright (C) the agntkey authors
+ *
+ * May what this worker remembers be trusted?  As long as it holds a lease.
+ *
+ *     DOWN ---> READY ---> CANARY ---> PROOF ---> TRUSTED
+ *      ^__________|__________|___________|___________|
+ *
+ *     READY    the stream of invalidations is up
+ *     CANARY   keys were written by the connection for commands: that the
+ *              stream names them proves what a "+OK" does not
+ *     PROOF    the lease is in the registry, and a message sent along with
+ *              it is to come back by the stream
+ *     TRUSTED  it has; this is repeated a few times while a lease lasts
+ *
+ * Whoever loses one of the two connections begins anew.  The chapter
+ * "Coherence" of docs/architecture.md says what each step is there for.
+ */
+
+
+#ifndef _NGX_HTTP_AGNTKEY_LEASE_H_INCLUDED_
+#define _NGX_HTTP_AGNTKEY_LEASE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_conf.h"
+
+
+/* how a worker is told from others, hex digits, and where it listens */
+#define NGX_HTTP_AGNTKEY_WORKER_LEN       16
+#define NGX_HTTP_AGNTKEY_WORKER_CHANNEL   "agntkey:worker:"
+#define NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN                                   \
+    (sizeof(NGX_HTTP_AGNTKEY_WORKER_CHANNEL) - 1 + NGX_HTTP_AGNTKEY_WORKER_LEN)
+
+
+/* no lease is longer, ms; as in the script below */
+#define NGX_HTTP_AGNTKEY_LEASE_LONGEST    60000
+
+
+/*
+ * What the scripts begin with that renew a lease or ask who holds one.
+ *
+ * KEYS[2], the mark, is "<master_replid> <until> <longest>": the Redis that
+ * keeps the registry; the time, in its ms, by which the leases are over that
+ * this one may not know of; and the longest lease that it has known, ms.  A
+ * Redis that was started from disk or promoted has another id, and may lack the
+ * latest leases.  One without a mark, or with one that cannot be read, may lack
+ * any, of any length; unless it is empty, and so has no key to be revoked.
+ *
+ * mark(lease) returns what is to be written, or nil if the mark is right.
+ */
+
+#define NGX_HTTP_AGNTKEY_LEASE_LUA_MARK                                       \
+    "local t=redis.call('TIME') "                                             \
+    "local now=t[1]*1000+math.floor(t[2]/1000) "                              \
+    "local told=redis.pcall('INFO','replication') "                           \
+    "local info=type(told)=='string' and told or '' "                         \
+    "local id=string.match(info,'master_replid:(%x+)') "                      \
+    "local old=redis.call('GET',KEYS[2]) "                                    \
+    "local function mark(lease) "                                             \
+    "local of,at,long=string.match(old or '','^(%x+) (%d+) (%d+)$') "         \
+    "at,long=tonumber(at),tonumber(long) "                                    \
+    "if id and of==id and at<=now+67510 then "                                \
+    "if long>=lease then return nil,at end "                                  \
+    "return at,lease end "                                                    \
+    "local wait=math.max(math.min(long or 60000,60000),lease,500) "           \
+    "if not old and redis.pcall('DBSIZE')==0 then wait=-1 end "               \
+    "return now+math.ceil(wait*9/8)+10,math.max(long or 0,lease) end "        \
+    "local function write(call,at,long) "                                     \
+    "call('SET',KEYS[2],string.format('%s %.0f %.0f',id,at,long)) end "
+
+
+typedef struct ngx_http_agntkey_lease_s  ngx_http_agntkey_lease_t;
+
+
+/* what comes up from it; none of these may destroy the watch */
+
+typedef struct {
+
+    /* that key of Redis was written; NULL: any of them may have been */
+    void   (*changed)(void *data, ngx_str_t *key);
+
+    /* trust is over; what was remembered was true up to then, ms */
+    void   (*expired)(void *data, int64_t renewed_at);
+
+} ngx_http_agntkey_lease_handlers_t;
+
+/* what was said to all workers, and to this one, in its place in the stream */
+typedef void (*ngx_http_agntkey_lease_message_pt)(void *data, ngx_str_t *text);
+
+
+/*
+ * The watch of one worker.  Commands go over the client that is given, which
+ * outlives it.  With lease (ms) 0 nothing is ever trusted, and only the
+ * answers of other workers are listened to.  Returns NULL without memory.
+ */
+ngx_http_agntkey_lease_t *ngx_http_agntkey_lease_create(
+    ngx_http_agntkey_redis_conf_t *conf, ngx_http_agntkey_redis_t *commands,
+    ngx_msec_t length, ngx_http_agntkey_lease_handlers_t *handlers, void *data,
+    ngx_log_t *log);
+
+/* Takes its lease back, as far as that can be done at once. */
+void ngx_http_agntkey_lease_destroy(ngx_http_agntkey_lease_t *lease);
+
+/*
+ * May what is remembered be trusted at this time of ngx_http_agntkey_clock()?
+ * 1 or 0.
+ */
+ngx_uint_t ngx_http_agntkey_lease_valid(ngx_http_agntkey_lease_t *lease,
+    int64_t now);
+
+/* Sets who hears what others have to say. */
+void ngx_http_agntkey_lease_subscribe(ngx_http_agntkey_lease_t *lease,
+    ngx_http_agntkey_lease_message_pt barrier,
+    ngx_http_agntkey_lease_message_pt on_message, void *data);
+
+/*
+ * Nobody has answered a question.  Who holds leases would know by now if the
+ * stream were to blame; who only listens begins anew.
+ */
+void ngx_http_agntkey_lease_suspect(ngx_http_agntkey_lease_t *lease);
+
+/* Who this worker is, and the channel that it listens to. */
+u_char *ngx_http_agntkey_lease_worker(ngx_http_agntkey_lease_t *lease);
+ngx_str_t *ngx_http_agntkey_lease_channel(ngx_http_agntkey_lease_t *lease);
+
+/* The length of a lease in ms, of this worker or, without, of most. */
+ngx_msec_t ngx_http_agntkey_lease_length(ngx_http_agntkey_lease_t *lease);
+
+
+#endif /* _NGX_HTTP_AGNTKEY_LEASE_H_INCLUDED_ */
