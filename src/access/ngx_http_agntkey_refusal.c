@@ -330,9 +330,8 @@ ngx_http_agntkey_refusal_keep(ngx_conf_t *cf, ngx_str_t *text, u_char *p,
 
 static u_char *
 ngx_http_agntkey_refusal_challenge(u_char *p, u_char *last, ngx_uint_t reason,
-                                   ngx_http_agntkey_refusal_wording_t *wording,
-                                   ngx_http_agntkey_loc_conf_t *alcf,
-                                   u_char *scopes)
+    ngx_http_agntkey_refusal_wording_t *wording,
+    ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes)
 {
     p = ngx_slprintf(p, last, "Bearer realm=\"%V\"", &alcf->realm);
 

@@ -89,7 +89,7 @@ ngx_http_agntkey_variables_add(ngx_conf_t *cf)
 
 static ngx_int_t
 ngx_http_agntkey_variables_id(ngx_http_request_t *r,
-                              ngx_http_variable_value_t *v, uintptr_t data)
+    ngx_http_variable_value_t *v, uintptr_t data)
 {
     ngx_str_t                      text, id;
     ngx_uint_t                     copy;
@@ -139,7 +139,7 @@ ngx_http_agntkey_variables_id(ngx_http_request_t *r,
 
 static ngx_int_t
 ngx_http_agntkey_variables_key(ngx_http_request_t *r,
-                               ngx_http_variable_value_t *v, uintptr_t data)
+    ngx_http_variable_value_t *v, uintptr_t data)
 {
     ngx_str_t               *s;
     ngx_http_agntkey_ctx_t  *ctx;

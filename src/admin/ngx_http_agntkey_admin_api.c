@@ -450,7 +450,7 @@ ngx_http_agntkey_admin_api_body_text(ngx_http_request_t *r, ngx_str_t *text)
 
 static ngx_int_t
 ngx_http_agntkey_admin_api_run(ngx_http_agntkey_admin_call_t *a,
-                               ngx_str_t *text)
+    ngx_str_t *text)
 {
     char       *code, *detail;
     int64_t     after;
@@ -575,7 +575,7 @@ ngx_http_agntkey_admin_api_place(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
 
 ngx_int_t
 ngx_http_agntkey_admin_api_alone(ngx_conf_t *cf,
-                                 ngx_http_agntkey_main_conf_t *amcf)
+    ngx_http_agntkey_main_conf_t *amcf)
 {
     ngx_uint_t                  i;
     ngx_http_core_loc_conf_t   *clcf, **place;
@@ -609,8 +609,7 @@ ngx_http_agntkey_admin_api_alone(ngx_conf_t *cf,
 
 ngx_int_t
 ngx_http_agntkey_admin_api_merge(ngx_conf_t *cf,
-                                 ngx_http_agntkey_loc_conf_t *prev,
-                                 ngx_http_agntkey_loc_conf_t *conf)
+    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf)
 {
     ngx_http_core_loc_conf_t  *clcf;
 
@@ -658,9 +657,8 @@ ngx_http_agntkey_admin_api_merge(ngx_conf_t *cf,
 
 ngx_uint_t
 ngx_http_agntkey_admin_api_check(ngx_conf_t *cf,
-                                 ngx_http_agntkey_loc_conf_t *prev,
-                                 ngx_http_agntkey_loc_conf_t *conf,
-                                 ngx_flag_t written)
+    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf,
+    ngx_flag_t written)
 {
     ngx_http_core_loc_conf_t  *clcf;
 

@@ -80,7 +80,7 @@ ngx_http_agntkey_admin_auth_caller(ngx_http_agntkey_admin_call_t *a)
 
 static ngx_int_t
 ngx_http_agntkey_admin_auth_token(ngx_http_agntkey_admin_call_t *a,
-                                  ngx_array_t *tokens)
+    ngx_array_t *tokens)
 {
     u_char                       *p, digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
     ngx_str_t                     text, challenge;

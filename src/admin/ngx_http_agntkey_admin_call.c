@@ -62,7 +62,7 @@ ngx_http_agntkey_admin_call_within(ngx_http_agntkey_admin_call_t *a,
 
 ngx_int_t
 ngx_http_agntkey_admin_call_limit(ngx_http_agntkey_admin_call_t *a,
-                                  ngx_str_t *value)
+    ngx_str_t *value)
 {
     ngx_int_t  n;
 

@@ -204,7 +204,7 @@ ngx_http_agntkey_admin_json_alloc(size_t size)
 
 static ngx_int_t
 ngx_http_agntkey_admin_json_say(ngx_pool_t *pool, char **detail,
-                                const char *format, const char *name)
+    const char *format, const char *name)
 {
     size_t   len;
     u_char  *p;
@@ -323,7 +323,7 @@ ngx_http_agntkey_admin_json_member(ngx_pool_t *pool,
 
 static ngx_int_t
 ngx_http_agntkey_admin_json_string(ngx_pool_t *pool, json_t *value,
-                                   ngx_str_t *text)
+    ngx_str_t *text)
 {
     ngx_str_t  s;
 
@@ -581,7 +581,7 @@ ngx_http_agntkey_admin_json_append(ngx_http_agntkey_admin_json_t *list,
 
 ngx_int_t
 ngx_http_agntkey_admin_json_cursor(ngx_http_agntkey_admin_json_t *list,
-                                   ngx_str_t *cursor)
+    ngx_str_t *cursor)
 {
     return json_object_set_new((json_t *) list, "next_cursor",
                                ngx_http_agntkey_admin_json_str(cursor))
@@ -619,8 +619,7 @@ ngx_http_agntkey_admin_json_problem(ngx_uint_t status, const char *title,
 
 ngx_int_t
 ngx_http_agntkey_admin_json_text(ngx_pool_t *pool,
-                                 ngx_http_agntkey_admin_json_t *object,
-                                 ngx_str_t *text)
+    ngx_http_agntkey_admin_json_t *object, ngx_str_t *text)
 {
     size_t   len;
     json_t  *root;
@@ -761,7 +760,7 @@ ngx_http_agntkey_admin_json_words(ngx_str_t *words)
 
 static const char *
 ngx_http_agntkey_admin_json_status(ngx_http_agntkey_record_t *record,
-                                   int64_t now)
+    int64_t now)
 {
     if (!record->active) {
         return "revoked";

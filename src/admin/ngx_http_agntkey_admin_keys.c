@@ -547,9 +547,8 @@ ngx_http_agntkey_admin_keys_what(ngx_http_agntkey_admin_call_t *a,
 
 static void
 ngx_http_agntkey_admin_keys_create_handler(void *data,
-                                       ngx_http_agntkey_redis_e rc,
-                                       ngx_http_agntkey_redis_reply_t **replies,
-                                       ngx_uint_t n)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n)
 {
     ngx_int_t                       result;
     ngx_http_agntkey_admin_call_t  *a = data;
@@ -778,9 +777,8 @@ ngx_http_agntkey_admin_keys_show(ngx_http_agntkey_admin_call_t *a,
 
 static void
 ngx_http_agntkey_admin_keys_list_handler(void *data,
-                                       ngx_http_agntkey_redis_e rc,
-                                       ngx_http_agntkey_redis_reply_t **replies,
-                                       ngx_uint_t n)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n)
 {
     ngx_int_t                       result;
     ngx_http_agntkey_admin_call_t  *a = data;

@@ -64,8 +64,7 @@ ngx_http_agntkey_admin_response_json(ngx_http_request_t *r, ngx_uint_t status,
 
 ngx_int_t
 ngx_http_agntkey_admin_response_problem(ngx_http_request_t *r,
-                                        ngx_uint_t status, const char *code,
-                                        const char *detail, ngx_str_t *id)
+    ngx_uint_t status, const char *code, const char *detail, ngx_str_t *id)
 {
     ngx_str_t                  soon = ngx_string("1");
     ngx_http_agntkey_title_t  *t;

@@ -156,9 +156,8 @@ ngx_http_agntkey_admin_workspaces_names_after(ngx_http_agntkey_admin_call_t *a,
 
 static void
 ngx_http_agntkey_admin_workspaces_names_handler(void *data,
-                                       ngx_http_agntkey_redis_e rc,
-                                       ngx_http_agntkey_redis_reply_t **replies,
-                                       ngx_uint_t n)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n)
 {
     ngx_int_t                       result;
     ngx_http_agntkey_admin_call_t  *a = data;
@@ -243,9 +242,8 @@ ngx_http_agntkey_admin_workspaces_names(ngx_http_agntkey_admin_call_t *a,
 
 static void
 ngx_http_agntkey_admin_workspaces_states_handler(void *data,
-                                       ngx_http_agntkey_redis_e rc,
-                                       ngx_http_agntkey_redis_reply_t **replies,
-                                       ngx_uint_t n)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n)
 {
     ngx_int_t                       result;
     ngx_http_agntkey_admin_call_t  *a = data;
@@ -398,9 +396,8 @@ ngx_http_agntkey_admin_workspaces_absent(ngx_http_agntkey_redis_reply_t *reply)
 
 static ngx_int_t
 ngx_http_agntkey_admin_workspaces_state(ngx_str_t *name,
-                                        ngx_http_agntkey_redis_reply_t *reply,
-                                        ngx_http_agntkey_redis_reply_t *keys,
-                                        ngx_http_agntkey_admin_json_t **object)
+    ngx_http_agntkey_redis_reply_t *reply, ngx_http_agntkey_redis_reply_t *keys,
+    ngx_http_agntkey_admin_json_t **object)
 {
     off_t                             created_at;
     ngx_uint_t                        active;

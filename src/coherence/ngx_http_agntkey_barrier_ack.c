@@ -157,7 +157,7 @@ ngx_http_agntkey_barrier_ack_echo(ngx_http_agntkey_barrier_ack_t *acks,
 
 static void
 ngx_http_agntkey_barrier_ack_receive(ngx_http_agntkey_barrier_ack_t *acks,
-                                     ngx_str_t *text)
+    ngx_str_t *text)
 {
     off_t    n;
     u_char  *p, *last;

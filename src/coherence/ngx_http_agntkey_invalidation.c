@@ -82,9 +82,9 @@ static ngx_uint_t ngx_http_agntkey_invalidation_is(ngx_str_t *text,
 
 ngx_http_agntkey_invalidation_t *
 ngx_http_agntkey_invalidation_create(ngx_http_agntkey_redis_conf_t *conf,
-                             ngx_str_t *channel, ngx_uint_t tracking,
-                             ngx_http_agntkey_invalidation_handlers_t *handlers,
-                             void *data, ngx_log_t *log)
+    ngx_str_t *channel, ngx_uint_t tracking,
+    ngx_http_agntkey_invalidation_handlers_t *handlers, void *data,
+    ngx_log_t *log)
 {
     ngx_http_agntkey_invalidation_t  *inv;
 
@@ -288,8 +288,7 @@ ngx_http_agntkey_invalidation_hello(ngx_http_agntkey_invalidation_t *inv)
 
 static void
 ngx_http_agntkey_invalidation_hello_handler(void *data,
-                                          ngx_http_agntkey_redis_e rc,
-                                          ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_http_agntkey_redis_reply_t   *id, *role;
     ngx_http_agntkey_invalidation_t  *inv = data;
@@ -321,7 +320,7 @@ ngx_http_agntkey_invalidation_hello_handler(void *data,
 
 static void
 ngx_http_agntkey_invalidation_track(ngx_http_agntkey_invalidation_t *inv,
-                                    int64_t id)
+    int64_t id)
 {
     u_char     buf[NGX_INT64_LEN];
     ngx_str_t  argv[10];
@@ -345,8 +344,7 @@ ngx_http_agntkey_invalidation_track(ngx_http_agntkey_invalidation_t *inv,
 
 static void
 ngx_http_agntkey_invalidation_track_handler(void *data,
-                                          ngx_http_agntkey_redis_e rc,
-                                          ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_http_agntkey_invalidation_t  *inv = data;
 
@@ -425,7 +423,7 @@ ngx_http_agntkey_invalidation_subscribed(ngx_http_agntkey_invalidation_t *inv)
 
 static const char *
 ngx_http_agntkey_invalidation_message(void *data,
-                                      ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     const char                       *cause;
     ngx_http_agntkey_invalidation_t  *inv = data;

@@ -518,7 +518,7 @@ ngx_http_agntkey_cache_bucket(ngx_http_agntkey_cache_t *cache, u_char *id)
 
 static uint32_t
 ngx_http_agntkey_cache_workspace_hash(ngx_http_agntkey_cache_t *cache,
-                                      u_char *tag, ngx_str_t *name)
+    u_char *tag, ngx_str_t *name)
 {
     size_t      len;
     u_char     *p;
@@ -558,7 +558,7 @@ ngx_http_agntkey_cache_workspace_hash(ngx_http_agntkey_cache_t *cache,
 
 static ngx_http_agntkey_workspace_t *
 ngx_http_agntkey_cache_workspace_of(ngx_http_agntkey_cache_t *cache,
-                                    u_char *tag, ngx_str_t *name, uint32_t hash)
+    u_char *tag, ngx_str_t *name, uint32_t hash)
 {
     ngx_http_agntkey_workspace_t  *workspace;
 

@@ -619,8 +619,8 @@ ngx_http_agntkey_fetch_set_hint(ngx_http_agntkey_hint_t *hint, u_char *id,
 
 static void
 ngx_http_agntkey_fetch_error(ngx_http_agntkey_fetcher_t *fetcher,
-                             ngx_http_agntkey_fetch_fault_t *fault,
-                             ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_fetch_fault_t *fault,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char     buf[128];
     ngx_str_t  text;

@@ -338,10 +338,9 @@ failed:
 
 ngx_http_agntkey_redis_batch_t *
 ngx_http_agntkey_keystore_change(ngx_http_agntkey_redis_t *redis,
-                                ngx_http_agntkey_caller_t *caller, u_char *id,
-                                ngx_http_agntkey_key_patch_t *patch,
-                                ngx_http_agntkey_redis_batch_handler_pt handler,
-                                void *data)
+    ngx_http_agntkey_caller_t *caller, u_char *id,
+    ngx_http_agntkey_key_patch_t *patch,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char       key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     ngx_str_t    argv[15], *value[3];
@@ -404,11 +403,9 @@ ngx_http_agntkey_keystore_revoke(ngx_http_agntkey_redis_t *redis,
 
 ngx_http_agntkey_redis_batch_t *
 ngx_http_agntkey_keystore_rotate(ngx_http_agntkey_redis_t *redis,
-                                ngx_http_agntkey_caller_t *caller, u_char *id,
-                                ngx_http_agntkey_key_spec_t *spec,
-                                ngx_str_t *overlap,
-                                ngx_http_agntkey_redis_batch_handler_pt handler,
-                                void *data)
+    ngx_http_agntkey_caller_t *caller, u_char *id,
+    ngx_http_agntkey_key_spec_t *spec, ngx_str_t *overlap,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char     new_key[NGX_HTTP_AGNTKEY_RECORD_MAX];
@@ -470,9 +467,8 @@ ngx_http_agntkey_keystore_list(ngx_http_agntkey_redis_t *redis,
 
 ngx_http_agntkey_redis_batch_t *
 ngx_http_agntkey_keystore_workspaces(ngx_http_agntkey_redis_t *redis,
-                                ngx_str_t *from,
-                                ngx_http_agntkey_redis_batch_handler_pt handler,
-                                void *data)
+    ngx_str_t *from, ngx_http_agntkey_redis_batch_handler_pt handler,
+    void *data)
 {
     u_char     count[NGX_INT_T_LEN];
     ngx_str_t  argv[7];
@@ -493,9 +489,8 @@ ngx_http_agntkey_keystore_workspaces(ngx_http_agntkey_redis_t *redis,
 
 ngx_http_agntkey_redis_batch_t *
 ngx_http_agntkey_keystore_workspace_states(ngx_http_agntkey_redis_t *redis,
-                                ngx_str_t *names, ngx_uint_t n,
-                                ngx_http_agntkey_redis_batch_handler_pt handler,
-                                void *data)
+    ngx_str_t *names, ngx_uint_t n,
+    ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char                           key[NGX_HTTP_AGNTKEY_RECORD_MAX];
     u_char                           tag[NGX_HTTP_AGNTKEY_TAG_LEN];

@@ -338,7 +338,7 @@ ngx_http_agntkey_lookup_changed(void *data, ngx_str_t *key)
 
 void
 ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
-                               ngx_str_t *key)
+    ngx_str_t *key)
 {
     u_char                      *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
     size_t                       n;
@@ -547,7 +547,7 @@ ngx_http_agntkey_lookup_flight_workspace(void *data, ngx_str_t *name)
 
 static void
 ngx_http_agntkey_lookup_flight_key_read(void *data,
-                                        ngx_http_agntkey_record_t *key)
+    ngx_http_agntkey_record_t *key)
 {
     ngx_http_agntkey_flight_t  *flight = data;
     ngx_http_agntkey_flight_t  *other;
@@ -623,7 +623,7 @@ ngx_http_agntkey_lookup_flight_unlist(ngx_http_agntkey_flight_t *flight)
 
 static void
 ngx_http_agntkey_lookup_flight_remember(ngx_http_agntkey_flight_t *flight,
-                                        ngx_int_t rc)
+    ngx_int_t rc)
 {
     int64_t                    until;
     ngx_http_agntkey_cache_t  *cache;

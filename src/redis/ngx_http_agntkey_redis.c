@@ -561,7 +561,7 @@ ngx_http_agntkey_redis_attempt(ngx_http_agntkey_redis_t *redis)
 
 static void
 ngx_http_agntkey_redis_connected(ngx_http_agntkey_redis_peer_t *peer,
-                                 ngx_int_t rc)
+    ngx_int_t rc)
 {
     ngx_connection_t          *c;
     ngx_http_agntkey_redis_t  *redis;

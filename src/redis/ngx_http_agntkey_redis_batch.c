@@ -95,7 +95,7 @@ ngx_http_agntkey_redis_batch_create(ngx_http_agntkey_redis_t *redis,
 
 ngx_int_t
 ngx_http_agntkey_redis_batch_send(ngx_http_agntkey_redis_batch_t *batch,
-                                  ngx_str_t *argv, ngx_uint_t argc)
+    ngx_str_t *argv, ngx_uint_t argc)
 {
     ngx_int_t  rc;
     ngx_str_t  bytes;
@@ -124,7 +124,7 @@ ngx_http_agntkey_redis_batch_send(ngx_http_agntkey_redis_batch_t *batch,
 
 ngx_int_t
 ngx_http_agntkey_redis_batch_keep(ngx_http_agntkey_redis_batch_t *batch,
-                                  ngx_str_t *argv, ngx_uint_t argc)
+    ngx_str_t *argv, ngx_uint_t argc)
 {
     if (batch->nkept == NGX_HTTP_AGNTKEY_BATCH_WRITES
         || ngx_http_agntkey_redis_batch_format(argv, argc,
@@ -188,8 +188,7 @@ ngx_http_agntkey_redis_batch_write(ngx_http_agntkey_redis_batch_t *batch)
 
 static void
 ngx_http_agntkey_redis_batch_time_handler(void *data,
-                                          ngx_http_agntkey_redis_e rc,
-                                          ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
     int64_t                          now;
     ngx_http_agntkey_redis_batch_t  *batch = data;
@@ -226,7 +225,7 @@ ngx_http_agntkey_redis_batch_time_handler(void *data,
 
 static ngx_int_t
 ngx_http_agntkey_redis_batch_time(ngx_http_agntkey_redis_reply_t *reply,
-                                  int64_t *ms)
+    int64_t *ms)
 {
     ngx_int_t                         sec, usec;
     ngx_http_agntkey_redis_reply_t  **elts;
@@ -268,7 +267,7 @@ corrupt:
 
 static ngx_int_t
 ngx_http_agntkey_redis_batch_release(ngx_http_agntkey_redis_batch_t *batch,
-                                     int64_t now)
+    int64_t now)
 {
     u_char      deadline[NGX_INT64_LEN + 1];
     int64_t     budget;

@@ -24,8 +24,7 @@ static ngx_int_t ngx_http_agntkey_redis_conf_add(ngx_conf_t *cf,
 
 ngx_int_t
 ngx_http_agntkey_redis_conf_init(ngx_conf_t *cf,
-                                 ngx_http_agntkey_redis_conf_t *conf,
-                                 ngx_resolver_t *resolver)
+    ngx_http_agntkey_redis_conf_t *conf, ngx_resolver_t *resolver)
 {
     char                          *err;
     u_char                        *buf;
@@ -212,9 +211,8 @@ ngx_http_agntkey_redis_conf_setup(ngx_conf_t *cf,
 
 static ngx_int_t
 ngx_http_agntkey_redis_conf_add(ngx_conf_t *cf,
-                                ngx_http_agntkey_redis_conf_t *conf,
-                                const char *name, ngx_str_t *argv,
-                                ngx_uint_t argc)
+    ngx_http_agntkey_redis_conf_t *conf, const char *name, ngx_str_t *argv,
+    ngx_uint_t argc)
 {
     u_char     *p;
     ngx_str_t   bytes, *setup;

@@ -32,8 +32,7 @@ static void ngx_http_agntkey_redis_peer_failed(
 
 ngx_int_t
 ngx_http_agntkey_redis_peer_init(ngx_conf_t *cf,
-                                 ngx_http_agntkey_redis_peer_conf_t *conf,
-                                 ngx_http_agntkey_redis_url_t *url)
+    ngx_http_agntkey_redis_peer_conf_t *conf, ngx_http_agntkey_redis_url_t *url)
 {
     ngx_url_t  u;
 
@@ -83,8 +82,8 @@ ngx_http_agntkey_redis_peer_init(ngx_conf_t *cf,
 
 ngx_int_t
 ngx_http_agntkey_redis_peer_init_ssl(ngx_conf_t *cf,
-                                     ngx_http_agntkey_redis_peer_conf_t *conf,
-                                     ngx_http_agntkey_redis_peer_ssl_t *ssl)
+    ngx_http_agntkey_redis_peer_conf_t *conf,
+    ngx_http_agntkey_redis_peer_ssl_t *ssl)
 {
     ngx_str_t           *name;
     ngx_pool_cleanup_t  *cln;
@@ -496,7 +495,7 @@ ngx_http_agntkey_redis_peer_handshake(ngx_http_agntkey_redis_peer_t *peer)
 
 static ngx_int_t
 ngx_http_agntkey_redis_peer_expect_name(ngx_http_agntkey_redis_peer_t *peer,
-                                        SSL *ssl)
+    SSL *ssl)
 {
     char               *name;
     X509_VERIFY_PARAM  *param;
@@ -572,7 +571,7 @@ ngx_http_agntkey_redis_peer_done(ngx_http_agntkey_redis_peer_t *peer)
 
 static void
 ngx_http_agntkey_redis_peer_failed(ngx_http_agntkey_redis_peer_t *peer,
-                                   const char *cause, ngx_err_t err)
+    const char *cause, ngx_err_t err)
 {
     ngx_http_agntkey_redis_peer_close(peer);
 

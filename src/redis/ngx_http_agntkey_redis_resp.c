@@ -140,7 +140,7 @@ ngx_http_agntkey_redis_resp_destroy(ngx_http_agntkey_redis_resp_t *resp)
 
 ngx_int_t
 ngx_http_agntkey_redis_resp_feed(ngx_http_agntkey_redis_resp_t *resp,
-                                 u_char *buf, size_t len)
+    u_char *buf, size_t len)
 {
     size_t  n;
 
@@ -309,7 +309,7 @@ ngx_http_agntkey_redis_resp_passes_by(ngx_http_agntkey_redis_resp_t *resp)
 
 static size_t
 ngx_http_agntkey_redis_resp_pass_by(ngx_http_agntkey_redis_resp_t *resp,
-                                    u_char *buf, size_t len)
+    u_char *buf, size_t len)
 {
     size_t  i, n;
 
@@ -334,7 +334,7 @@ ngx_http_agntkey_redis_resp_pass_by(ngx_http_agntkey_redis_resp_t *resp,
 
 static ngx_int_t
 ngx_http_agntkey_redis_resp_drop(ngx_http_agntkey_redis_resp_t *resp,
-                                 size_t len)
+    size_t len)
 {
     resp->large = 1;
 
@@ -382,7 +382,7 @@ ngx_http_agntkey_redis_resp_free(ngx_http_agntkey_redis_reply_t *reply)
 
 ngx_int_t
 ngx_http_agntkey_redis_resp_format(ngx_str_t *argv, ngx_uint_t argc,
-                                   ngx_str_t *cmd)
+    ngx_str_t *cmd)
 {
     int          len;
     char        *p;
@@ -424,7 +424,7 @@ ngx_http_agntkey_redis_resp_format_free(ngx_str_t *cmd)
 
 ngx_http_agntkey_redis_reply_t *
 ngx_http_agntkey_redis_resp_field(ngx_http_agntkey_redis_reply_t *reply,
-                                  const char *name)
+    const char *name)
 {
     size_t      len;
     ngx_str_t  *text;
@@ -463,7 +463,7 @@ ngx_http_agntkey_redis_resp_field(ngx_http_agntkey_redis_reply_t *reply,
 
 void
 ngx_http_agntkey_redis_resp_error_text(ngx_http_agntkey_redis_reply_t *reply,
-                                       u_char *buf, ngx_str_t *text)
+    u_char *buf, ngx_str_t *text)
 {
     size_t   len;
     u_char  *p, *last;
@@ -738,7 +738,7 @@ ngx_http_agntkey_redis_resp_free_object(void *reply)
 
 static void *
 ngx_http_agntkey_redis_resp_create_double(const redisReadTask *task,
-                                          double value, char *str, size_t len)
+    double value, char *str, size_t len)
 {
     ngx_http_agntkey_redis_resp_t  *resp;
 

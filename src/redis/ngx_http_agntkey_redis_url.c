@@ -88,7 +88,7 @@ ngx_http_agntkey_redis_url_parse(ngx_str_t *url, u_char *buf,
 
 static char *
 ngx_http_agntkey_redis_url_unix(u_char *p, u_char *last,
-                                ngx_http_agntkey_redis_url_t *u)
+    ngx_http_agntkey_redis_url_t *u)
 {
     u_char  *query;
 
@@ -151,7 +151,7 @@ ngx_http_agntkey_redis_url_userinfo(u_char *p, u_char *last, u_char *buf,
 
 static char *
 ngx_http_agntkey_redis_url_host(u_char *p, u_char *last,
-                                ngx_http_agntkey_redis_url_t *u)
+    ngx_http_agntkey_redis_url_t *u)
 {
     u_char     *end;
     ngx_int_t   port;
@@ -224,7 +224,7 @@ ngx_http_agntkey_redis_url_host(u_char *p, u_char *last,
 
 static char *
 ngx_http_agntkey_redis_url_db(u_char *p, u_char *last,
-                              ngx_http_agntkey_redis_url_t *u)
+    ngx_http_agntkey_redis_url_t *u)
 {
     ngx_int_t  n;
 

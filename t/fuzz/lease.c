@@ -650,7 +650,7 @@ fuzz_bring_text(ngx_http_agntkey_redis_t *redis, const char *text)
 
 static void
 fuzz_reply(ngx_http_agntkey_redis_t *redis,
-           ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     fuzz_command_t  command;
 
@@ -677,7 +677,7 @@ fuzz_reply(ngx_http_agntkey_redis_t *redis,
 
 static void
 fuzz_message(ngx_http_agntkey_redis_t *redis,
-             ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_uint_t   most;
     const char  *cause;
@@ -930,7 +930,7 @@ fuzz_model_named(ngx_str_t *channel)
 
 static void
 fuzz_model_answered(fuzz_command_t *command,
-                    ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     if (command->id != -1) {
         fuzz_model.read[command->id] = command->version;
@@ -1264,7 +1264,7 @@ fuzz_barrier_cancel(ngx_uint_t n)
 
 static void
 fuzz_barrier_answered(fuzz_command_t *command,
-                      ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_uint_t                       i;
     fuzz_barrier_t                  *b;
@@ -1309,7 +1309,7 @@ fuzz_barrier_answered(fuzz_command_t *command,
 
 static void
 fuzz_barrier_member(fuzz_member_t *member,
-                    ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply)
 {
     u_char    *p;
     uint64_t   lease;
@@ -1476,7 +1476,7 @@ fuzz_number(int64_t n)
 
 ngx_http_agntkey_redis_t *
 ngx_http_agntkey_redis_create(ngx_http_agntkey_redis_conf_t *conf,
-                              ngx_log_t *log)
+    ngx_log_t *log)
 {
     ngx_http_agntkey_redis_t  *redis;
 
