@@ -2,28 +2,14 @@
 /*
  * Copyright (C) the agntkey authors
  *
- * Directives, configuration, registration.
+ * The directives that are about all of nginx; the start and end of a worker.
  */
 
 
-#include <ngx_config.h>
-#include <ngx_core.h>
-#include <ngx_http.h>
-
-#include "ngx_http_agntkey_access.h"
-#include "ngx_http_agntkey_access_ctx.h"
-#include "ngx_http_agntkey_admin_api.h"
-#include "ngx_http_agntkey_admin_auth.h"
-#include "ngx_http_agntkey_barrier.h"
-#include "ngx_http_agntkey_barrier_ack.h"
-#include "ngx_http_agntkey_credentials.h"
-#include "ngx_http_agntkey_lookup.h"
-#include "ngx_http_agntkey_redis_conf.h"
+#include "ngx_http_agntkey_module.h"
 #include "ngx_http_agntkey_redis_url.h"
-#include "ngx_http_agntkey_refusal.h"
 #include "ngx_http_agntkey_token.h"
 #include "ngx_http_agntkey_value.h"
-#include "ngx_http_agntkey_variables.h"
 
 
 /* of every agntkey_*_timeout, ms */
@@ -38,21 +24,7 @@
 /* of agntkey_last_used, ms */
 #define NGX_HTTP_AGNTKEY_LAST_USED_MAX  3600000
 
-/* of agntkey_admin_max_keys */
-#define NGX_HTTP_AGNTKEY_KEYS_MAX      1000000000
 
-#define NGX_HTTP_AGNTKEY_EVERYWHERE                                           \
-    (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
-
-
-static char *ngx_http_agntkey_set_enable(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_agntkey_set_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_agntkey_set_scope(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_agntkey_set_admin_workspace(ngx_conf_t *cf,
-    ngx_command_t *cmd, void *conf);
 static char *ngx_http_agntkey_ssl_protocols(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 
@@ -61,39 +33,25 @@ static char *ngx_http_agntkey_set_cache(ngx_conf_t *cf, ngx_command_t *cmd,
 static char *ngx_http_agntkey_set_last_used(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
-static char *ngx_http_agntkey_check_realm(ngx_conf_t *cf, void *post,
-    void *data);
 static char *ngx_http_agntkey_check_prefix(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_agntkey_check_url(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_agntkey_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
-static char *ngx_http_agntkey_check_stale(ngx_conf_t *cf, void *post,
-    void *data);
 static char *ngx_http_agntkey_check_depth(ngx_conf_t *cf, void *post,
-    void *data);
-static char *ngx_http_agntkey_check_keys(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_agntkey_check_text(ngx_conf_t *cf, void *post,
     void *data);
 
 static void *ngx_http_agntkey_create_main_conf(ngx_conf_t *cf);
 static char *ngx_http_agntkey_init_main_conf(ngx_conf_t *cf, void *conf);
-static void *ngx_http_agntkey_create_loc_conf(ngx_conf_t *cf);
-static char *ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent,
-    void *child);
 
 static ngx_int_t ngx_http_agntkey_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_agntkey_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_agntkey_init_process(ngx_cycle_t *cycle);
-static ngx_int_t ngx_http_agntkey_init_worker(
-    ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log);
 static void ngx_http_agntkey_exit_process(ngx_cycle_t *cycle);
 
-
-static ngx_conf_post_t  ngx_http_agntkey_realm_post =
-    { ngx_http_agntkey_check_realm };
 
 static ngx_conf_post_t  ngx_http_agntkey_prefix_post =
     { ngx_http_agntkey_check_prefix };
@@ -104,14 +62,8 @@ static ngx_conf_post_t  ngx_http_agntkey_redis_url_post =
 static ngx_conf_post_t  ngx_http_agntkey_timeout_post =
     { ngx_http_agntkey_check_timeout };
 
-static ngx_conf_post_t  ngx_http_agntkey_stale_post =
-    { ngx_http_agntkey_check_stale };
-
 static ngx_conf_post_t  ngx_http_agntkey_depth_post =
     { ngx_http_agntkey_check_depth };
-
-static ngx_conf_post_t  ngx_http_agntkey_keys_post =
-    { ngx_http_agntkey_check_keys };
 
 static ngx_conf_post_t  ngx_http_agntkey_text_post =
     { ngx_http_agntkey_check_text };
@@ -129,83 +81,6 @@ static ngx_conf_bitmask_t  ngx_http_agntkey_protocols[] = {
 
 
 static ngx_command_t  ngx_http_agntkey_commands[] = {
-
-    { ngx_string("agntkey"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_FLAG,
-      ngx_http_agntkey_set_enable,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_loc_conf_t, enable),
-      NULL },
-
-    { ngx_string("agntkey_token"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_TAKE1,
-      ngx_http_agntkey_credentials_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
-
-    { ngx_string("agntkey_realm"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_loc_conf_t, realm),
-      &ngx_http_agntkey_realm_post },
-
-    { ngx_string("agntkey_workspace"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_1MORE,
-      ngx_http_agntkey_set_workspace,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
-
-    { ngx_string("agntkey_scope"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_HTTP_LMT_CONF|NGX_CONF_1MORE,
-      ngx_http_agntkey_set_scope,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
-
-    { ngx_string("agntkey_dry_run"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_loc_conf_t, dry_run),
-      NULL },
-
-    { ngx_string("agntkey_stale"),
-      NGX_HTTP_AGNTKEY_EVERYWHERE|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_loc_conf_t, stale),
-      &ngx_http_agntkey_stale_post },
-
-    { ngx_string("agntkey_admin"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
-      ngx_http_agntkey_admin_api_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_loc_conf_t, admin),
-      NULL },
-
-    { ngx_string("agntkey_admin_token_file"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_http_agntkey_admin_auth_token_file,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
-
-    { ngx_string("agntkey_admin_workspace"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_http_agntkey_set_admin_workspace,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_loc_conf_t, admin_workspace),
-      NULL },
-
-    { ngx_string("agntkey_admin_max_keys"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_num_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_agntkey_loc_conf_t, admin_max_keys),
-      &ngx_http_agntkey_keys_post },
 
     { ngx_string("agntkey_prefix"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -324,7 +199,7 @@ static ngx_command_t  ngx_http_agntkey_commands[] = {
 
 
 static ngx_http_module_t  ngx_http_agntkey_module_ctx = {
-    ngx_http_agntkey_variables_add,             /* preconfiguration */
+    NULL,                                  /* preconfiguration */
     ngx_http_agntkey_init,                 /* postconfiguration */
 
     ngx_http_agntkey_create_main_conf,     /* create main configuration */
@@ -333,8 +208,8 @@ static ngx_http_module_t  ngx_http_agntkey_module_ctx = {
     NULL,                                  /* create server configuration */
     NULL,                                  /* merge server configuration */
 
-    ngx_http_agntkey_create_loc_conf,      /* create location configuration */
-    ngx_http_agntkey_merge_loc_conf        /* merge location configuration */
+    NULL,                                  /* create location configuration */
+    NULL                                   /* merge location configuration */
 };
 
 
@@ -352,156 +227,6 @@ ngx_module_t  ngx_http_agntkey_module = {
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
-
-
-static char *
-ngx_http_agntkey_set_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char                          *rv;
-    ngx_http_agntkey_loc_conf_t   *alcf = conf;
-    ngx_http_agntkey_main_conf_t  *amcf;
-
-    rv = ngx_conf_set_flag_slot(cf, cmd, conf);
-
-    if (rv == NGX_CONF_OK && alcf->enable) {
-        amcf = ngx_http_conf_get_module_main_conf(cf,
-                                                  ngx_http_agntkey_module);
-        amcf->enabled = 1;
-    }
-
-    return rv;
-}
-
-
-static char *
-ngx_http_agntkey_set_workspace(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_str_t                         *value;
-    ngx_uint_t                         i;
-    ngx_http_complex_value_t          *cv;
-    ngx_http_agntkey_loc_conf_t       *alcf = conf;
-    ngx_http_compile_complex_value_t   ccv;
-
-    if (alcf->workspaces != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
-        alcf->workspaces = NULL;
-        return NGX_CONF_OK;
-    }
-
-    alcf->workspaces = ngx_array_create(cf->pool, cf->args->nelts - 1,
-                                        sizeof(ngx_http_complex_value_t));
-    if (alcf->workspaces == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_http_agntkey_value_is_switch(&value[i])) {
-            return "takes names of workspaces, or \"off\" alone";
-        }
-
-        if (value[i].len
-            && ngx_http_script_variables_count(&value[i]) == 0
-            && !ngx_http_agntkey_record_workspace_valid(&value[i]))
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid workspace name \"%V\" in \"%V\"",
-                               &value[i], &cmd->name);
-            return NGX_CONF_ERROR;
-        }
-
-        cv = ngx_array_push(alcf->workspaces);
-        if (cv == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-        ccv.cf = cf;
-        ccv.value = &value[i];
-        ccv.complex_value = cv;
-
-        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_agntkey_set_scope(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_str_t                    *value, *scope;
-    ngx_uint_t                    i;
-    ngx_http_agntkey_loc_conf_t  *alcf = conf;
-
-    if (alcf->scopes != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
-        alcf->scopes = NULL;
-        return NGX_CONF_OK;
-    }
-
-    if (cf->args->nelts - 1 > NGX_HTTP_AGNTKEY_SCOPES) {
-        return "asks for more scopes than a key can have";
-    }
-
-    alcf->scopes = ngx_array_create(cf->pool, cf->args->nelts - 1,
-                                    sizeof(ngx_str_t));
-    if (alcf->scopes == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_http_agntkey_value_is_switch(&value[i])) {
-            return "takes names of scopes, or \"off\" alone";
-        }
-
-        if (!ngx_http_agntkey_record_scope_valid(&value[i])) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid scope \"%V\" in \"%V\"",
-                               &value[i], &cmd->name);
-            return NGX_CONF_ERROR;
-        }
-
-        scope = ngx_array_push(alcf->scopes);
-        if (scope == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        *scope = value[i];
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_agntkey_set_admin_workspace(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_str_t  *value;
-
-    value = cf->args->elts;
-
-    if (ngx_http_agntkey_value_is_switch(&value[1])) {
-        return "takes a workspace; without the directive there is no pin";
-    }
-
-    return ngx_http_set_complex_value_slot(cf, cmd, conf);
-}
 
 
 static char *
@@ -644,47 +369,6 @@ ngx_http_agntkey_set_last_used(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* quoted-string, RFC 9110, section 5.6.4 */
-
-static char *
-ngx_http_agntkey_check_realm(ngx_conf_t *cf, void *post, void *data)
-{
-    u_char     *p, *dst;
-    size_t      i;
-    ngx_str_t  *realm = data;
-
-    if (ngx_http_agntkey_value_is_switch(realm)) {
-        return "takes a text; it is \"agntkey\" that switches off and on";
-    }
-
-    p = realm->data;
-
-    dst = ngx_pnalloc(cf->pool, realm->len * 2 + 1);
-    if (dst == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    realm->data = dst;
-
-    for (i = 0; i < realm->len; i++) {
-
-        if (p[i] < 0x20 || p[i] == 0x7f) {
-            return "has a control character in it";
-        }
-
-        if (p[i] == '"' || p[i] == '\\') {
-            *dst++ = '\\';
-        }
-
-        *dst++ = p[i];
-    }
-
-    realm->len = dst - realm->data;
-
-    return NGX_CONF_OK;
-}
-
-
 static char *
 ngx_http_agntkey_check_prefix(ngx_conf_t *cf, void *post, void *data)
 {
@@ -745,24 +429,6 @@ ngx_http_agntkey_check_timeout(ngx_conf_t *cf, void *post, void *data)
 }
 
 
-/* It is of use with a cache only, about which a later line may decide. */
-
-static char *
-ngx_http_agntkey_check_stale(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_msec_t                    *msec = data;
-    ngx_http_agntkey_main_conf_t  *amcf;
-
-    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
-
-    if (*msec) {
-        amcf->stale = 1;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
 static char *
 ngx_http_agntkey_check_depth(ngx_conf_t *cf, void *post, void *data)
 {
@@ -770,19 +436,6 @@ ngx_http_agntkey_check_depth(ngx_conf_t *cf, void *post, void *data)
 
     if (*depth > 100) {
         return "must be between 0 and 100";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_agntkey_check_keys(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_int_t  *keys = data;
-
-    if (*keys < 1 || *keys > NGX_HTTP_AGNTKEY_KEYS_MAX) {
-        return "must be between 1 and 1000000000";
     }
 
     return NGX_CONF_OK;
@@ -869,89 +522,17 @@ ngx_http_agntkey_init_main_conf(ngx_conf_t *cf, void *conf)
 }
 
 
-static void *
-ngx_http_agntkey_create_loc_conf(ngx_conf_t *cf)
-{
-    ngx_http_agntkey_loc_conf_t  *alcf;
-
-    alcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_agntkey_loc_conf_t));
-    if (alcf == NULL) {
-        return NULL;
-    }
-
-    alcf->enable = NGX_CONF_UNSET;
-    alcf->dry_run = NGX_CONF_UNSET;
-    alcf->stale = NGX_CONF_UNSET_MSEC;
-    alcf->workspaces = NGX_CONF_UNSET_PTR;
-    alcf->scopes = NGX_CONF_UNSET_PTR;
-    alcf->admin = NGX_CONF_UNSET;
-    alcf->admin_tokens_off = NGX_CONF_UNSET;
-    alcf->admin_max_keys = NGX_CONF_UNSET;
-
-    return alcf;
-}
-
-
-static char *
-ngx_http_agntkey_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
-{
-    ngx_http_agntkey_loc_conf_t  *prev = parent;
-    ngx_http_agntkey_loc_conf_t  *conf = child;
-
-    ngx_flag_t                     written;
-
-    written = conf->enable;
-
-    if (ngx_http_agntkey_admin_api_merge(cf, prev, conf) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_conf_merge_value(conf->enable, prev->enable, 0);
-
-    conf->check = ngx_http_agntkey_admin_api_check(cf, prev, conf, written);
-
-    ngx_conf_merge_value(conf->dry_run, prev->dry_run, 0);
-    ngx_conf_merge_msec_value(conf->stale, prev->stale, 0);
-
-    ngx_http_agntkey_credentials_merge(cf, prev, conf);
-
-    ngx_conf_merge_str_value(conf->realm, prev->realm, "agntkey");
-    ngx_conf_merge_ptr_value(conf->workspaces, prev->workspaces, NULL);
-    ngx_conf_merge_ptr_value(conf->scopes, prev->scopes, NULL);
-
-    if (conf->check
-        && ngx_http_agntkey_refusal_prepare(cf, conf) != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
 static ngx_int_t
 ngx_http_agntkey_init(ngx_conf_t *cf)
 {
     ngx_resolver_t                *resolver;
-    ngx_http_handler_pt           *h;
     ngx_http_core_loc_conf_t      *clcf;
-    ngx_http_core_main_conf_t     *cmcf;
     ngx_http_agntkey_main_conf_t  *amcf;
 
     amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
 
     if (!amcf->enabled) {
         return NGX_OK;
-    }
-
-    if (ngx_http_agntkey_admin_api_alone(cf, amcf) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (amcf->stale && amcf->cache.entries == 0) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "\"agntkey_stale\" is of no use with "
-                           "\"agntkey_cache off\"");
     }
 
     /* without "resolver" nginx has an empty one */
@@ -964,28 +545,7 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
         resolver = NULL;
     }
 
-    if (ngx_http_agntkey_redis_conf_init(cf, &amcf->redis,
-                                         resolver) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-
-    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    *h = ngx_http_agntkey_access_handler;
-
-    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    *h = ngx_http_agntkey_access_passed;
-
-    return NGX_OK;
+    return ngx_http_agntkey_redis_conf_init(cf, &amcf->redis, resolver);
 }
 
 
@@ -1014,11 +574,7 @@ ngx_http_agntkey_init_module(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    amcf->lookup = old->lookup;
-    amcf->usage = old->usage;
-    amcf->acks = old->acks;
-    amcf->admin = old->admin;
-    amcf->barriers = old->barriers;
+    amcf->worker = old->worker;
 
     return NGX_OK;
 }
@@ -1046,59 +602,12 @@ ngx_http_agntkey_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    return ngx_http_agntkey_init_worker(amcf, cycle->log);
-}
+    amcf->worker = ngx_http_agntkey_worker_create(&amcf->redis, &amcf->cache,
+                                                  amcf->last_used,
+                                                  amcf->administered,
+                                                  cycle->log);
 
-
-/* What a worker has of its own. */
-
-static ngx_int_t
-ngx_http_agntkey_init_worker(ngx_http_agntkey_main_conf_t *amcf, ngx_log_t *log)
-{
-    ngx_http_agntkey_redis_t  *commands;
-    ngx_http_agntkey_lease_t  *lease;
-
-    amcf->lookup = ngx_http_agntkey_lookup_create(&amcf->redis, &amcf->cache,
-                                                  amcf->administered, log);
-    if (amcf->lookup == NULL) {
-        return NGX_ERROR;
-    }
-
-    commands = ngx_http_agntkey_lookup_redis(amcf->lookup);
-    lease = ngx_http_agntkey_lookup_lease(amcf->lookup);
-
-    if (amcf->last_used) {
-        amcf->usage = ngx_http_agntkey_usage_create(commands, amcf->last_used,
-                                                    log);
-        if (amcf->usage == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    if (lease) {
-        amcf->acks = ngx_http_agntkey_barrier_ack_create(lease, commands, log);
-        if (amcf->acks == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    if (!amcf->administered) {
-        return NGX_OK;
-    }
-
-    /* of its own, so that nothing an administrator does holds up requests */
-
-    amcf->admin = ngx_http_agntkey_redis_create(&amcf->redis, log);
-    if (amcf->admin == NULL) {
-        return NGX_ERROR;
-    }
-
-    amcf->barriers = ngx_http_agntkey_barriers_create(lease, amcf->acks,
-                                                      amcf->admin,
-                                                      amcf->redis.timeout,
-                                                      log);
-
-    return amcf->barriers ? NGX_OK : NGX_ERROR;
+    return amcf->worker ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -1109,29 +618,9 @@ ngx_http_agntkey_exit_process(ngx_cycle_t *cycle)
 
     amcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_agntkey_module);
 
-    if (amcf && amcf->barriers) {
-        ngx_http_agntkey_barriers_destroy(amcf->barriers);
-        amcf->barriers = NULL;
-    }
-
-    if (amcf && amcf->admin) {
-        ngx_http_agntkey_redis_destroy(amcf->admin);
-        amcf->admin = NULL;
-    }
-
-    if (amcf && amcf->acks) {
-        ngx_http_agntkey_barrier_ack_destroy(amcf->acks);
-        amcf->acks = NULL;
-    }
-
-    if (amcf && amcf->usage) {
-        ngx_http_agntkey_usage_destroy(amcf->usage);
-        amcf->usage = NULL;
-    }
-
-    if (amcf && amcf->lookup) {
-        ngx_http_agntkey_lookup_destroy(amcf->lookup);
-        amcf->lookup = NULL;
+    if (amcf && amcf->worker) {
+        ngx_http_agntkey_worker_destroy(amcf->worker);
+        amcf->worker = NULL;
     }
 
     ngx_http_agntkey_token_done();

@@ -351,15 +351,17 @@ sub words {
     is($status, 0, 'a value with a variable is no word') or diag($out);
 
     # Every directive that takes a word is here.
-    my $file = 'src/ngx_http_agntkey_module.c';
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/;
+    my $text = join '', map {
+        open my $in, '<', $_ or die "$_: $!\n";
+        local $/;
+        <$in>;
+    } glob 'src/*_module.c src/*/*_module.c';
 
     my %flags = map { $_ => 1 } qw(agntkey agntkey_dry_run agntkey_admin
                                    agntkey_redis_ssl_verify
                                    agntkey_admin_token_file);
 
-    for my $name (<$in> =~ /ngx_string\("(agntkey\w*)"\)/g) {
+    for my $name ($text =~ /ngx_string\("(agntkey\w*)"\)/g) {
         ok($flags{$name} || $says{$name} || $http_says{$name},
            "$name was tried with these words");
     }

@@ -6,6 +6,7 @@
 
 #include "ngx_http_agntkey_access.h"
 #include "ngx_http_agntkey_credentials.h"
+#include "ngx_http_agntkey_module.h"
 #include "ngx_http_agntkey_refusal.h"
 #include "ngx_http_agntkey_value.h"
 
@@ -13,7 +14,7 @@
 static ngx_int_t ngx_http_agntkey_access_begin(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
 static ngx_int_t ngx_http_agntkey_access_cached(ngx_http_agntkey_ctx_t *ctx,
-    ngx_http_agntkey_lookup_t *lookup);
+    ngx_http_agntkey_worker_t *worker);
 static ngx_int_t ngx_http_agntkey_access_find(ngx_http_request_t *r,
     ngx_http_agntkey_ctx_t *ctx);
 static void ngx_http_agntkey_access_found(void *data, ngx_int_t rc,
@@ -47,13 +48,13 @@ ngx_http_agntkey_access_handler(ngx_http_request_t *r)
     ngx_http_agntkey_ctx_t       *ctx;
     ngx_http_agntkey_loc_conf_t  *alcf;
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     if (!alcf->check) {
         return NGX_DECLINED;
     }
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_access_module);
 
     if (ctx == NULL) {
         ctx = ngx_http_agntkey_access_ctx_create(r);
@@ -82,7 +83,7 @@ ngx_http_agntkey_access_passed(ngx_http_request_t *r)
 {
     ngx_http_agntkey_ctx_t  *ctx;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_access_module);
 
     if (ctx && ctx->refusal) {
         ngx_http_agntkey_refusal_withdraw(ctx);
@@ -130,7 +131,7 @@ ngx_http_agntkey_access_begin(ngx_http_request_t *r,
      * digits need no look.  Whatever else there is has them looked at.
      */
 
-    if (ngx_http_agntkey_access_cached(ctx, amcf->lookup) == NGX_OK) {
+    if (ngx_http_agntkey_access_cached(ctx, amcf->worker) == NGX_OK) {
 
         if (ctx->key
             && ngx_http_agntkey_token_digest(&text, ctx->digest) != NGX_OK)
@@ -194,15 +195,15 @@ wipe:
 
 static ngx_int_t
 ngx_http_agntkey_access_cached(ngx_http_agntkey_ctx_t *ctx,
-    ngx_http_agntkey_lookup_t *lookup)
+    ngx_http_agntkey_worker_t *worker)
 {
     ngx_http_agntkey_entry_t  *entry;
 
-    if (lookup == NULL) {
+    if (worker == NULL) {
         return NGX_DECLINED;
     }
 
-    entry = ngx_http_agntkey_lookup_cached(lookup, ctx->id);
+    entry = ngx_http_agntkey_lookup_cached(worker->lookup, ctx->id);
     if (entry == NULL) {
         return NGX_DECLINED;
     }
@@ -241,8 +242,9 @@ ngx_http_agntkey_access_find(ngx_http_request_t *r,
     ctx->waiter.handler = ngx_http_agntkey_access_found;
     ctx->waiter.data = ctx;
 
-    if (amcf->lookup == NULL
-        || ngx_http_agntkey_lookup_find(amcf->lookup, ctx->id, &ctx->waiter)
+    if (amcf->worker == NULL
+        || ngx_http_agntkey_lookup_find(amcf->worker->lookup, ctx->id,
+                                        &ctx->waiter)
            != NGX_OK)
     {
         ctx->rc = NGX_ERROR;
@@ -360,7 +362,7 @@ ngx_http_agntkey_access_judge(ngx_http_request_t *r,
     ngx_http_agntkey_reason_e     reason;
     ngx_http_agntkey_loc_conf_t  *alcf;
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     if (ctx->rc == NGX_ERROR && alcf->stale) {
         ngx_http_agntkey_access_stale(r, ctx, alcf->stale);
@@ -386,7 +388,7 @@ ngx_http_agntkey_access_verdict(ngx_http_request_t *r,
     ngx_http_agntkey_rules_t      rules;
     ngx_http_agntkey_loc_conf_t  *alcf;
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     ngx_memzero(&rules, sizeof(ngx_http_agntkey_rules_t));
 
@@ -443,11 +445,11 @@ ngx_http_agntkey_access_stale(ngx_http_request_t *r,
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
-    if (amcf->lookup == NULL || ctx->entry) {
+    if (amcf->worker == NULL || ctx->entry) {
         return;
     }
 
-    entry = ngx_http_agntkey_lookup_stale(amcf->lookup, ctx->id, ms);
+    entry = ngx_http_agntkey_lookup_stale(amcf->worker->lookup, ctx->id, ms);
     if (entry == NULL) {
         return;
     }
@@ -507,7 +509,7 @@ ngx_http_agntkey_access_decide(ngx_http_request_t *r,
 {
     ngx_http_agntkey_loc_conf_t  *alcf;
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     ctx->reason = reason;
     ctx->decided = 1;
@@ -536,8 +538,9 @@ ngx_http_agntkey_access_note(ngx_http_request_t *r,
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_agntkey_module);
 
-    if (amcf->usage) {
-        ngx_http_agntkey_usage_note(amcf->usage, ctx->id, &ctx->key->workspace,
+    if (amcf->worker->usage) {
+        ngx_http_agntkey_usage_note(amcf->worker->usage, ctx->id,
+                                    &ctx->key->workspace,
                                     ngx_http_agntkey_access_now());
     }
 }
@@ -553,8 +556,8 @@ static void
 ngx_http_agntkey_access_log(ngx_http_request_t *r, ngx_http_agntkey_ctx_t *ctx,
     ngx_uint_t dry_run)
 {
-    ngx_log_t                   *log;
-    ngx_http_log_handler_pt      handler;
+    ngx_log_t                *log;
+    ngx_http_log_handler_pt   handler;
 
     if (ctx->reason == NGX_HTTP_AGNTKEY_STORE_UNAVAILABLE) {
         ngx_log_debug0(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,

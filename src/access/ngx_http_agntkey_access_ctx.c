@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_agntkey_access_ctx.h"
+#include "ngx_http_agntkey_module.h"
 
 
 static ngx_http_agntkey_ctx_t *ngx_http_agntkey_access_ctx_search(
@@ -31,7 +32,7 @@ ngx_http_agntkey_access_ctx_create(ngx_http_request_t *r)
 
     cln->handler = ngx_http_agntkey_access_ctx_cleanup;
 
-    ngx_http_set_ctx(r, ctx, ngx_http_agntkey_module);
+    ngx_http_set_ctx(r, ctx, ngx_http_agntkey_access_module);
 
     return ctx;
 }
@@ -44,7 +45,7 @@ ngx_http_agntkey_access_ctx_find(ngx_http_request_t *r)
 
     r = r->main;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_access_module);
 
     if (ctx || (!r->internal && !r->filter_finalize)) {
         return ctx;
@@ -91,7 +92,7 @@ ngx_http_agntkey_access_ctx_cleanup(void *data)
         amcf = ngx_http_get_module_main_conf(ctx->request,
                                              ngx_http_agntkey_module);
 
-        ngx_http_agntkey_lookup_release(amcf->lookup, ctx->entry);
+        ngx_http_agntkey_lookup_release(amcf->worker->lookup, ctx->entry);
     }
 
     if (ctx->has_id) {

@@ -2,8 +2,8 @@
 /*
  * Copyright (C) the agntkey authors
  *
- * What the configuration says, and what is known of a request: the types that
- * all files of the HTTP edge share.
+ * What the configuration says of the check in a location, and what is known of
+ * a request.
  */
 
 
@@ -15,13 +15,9 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include "ngx_http_agntkey_barrier.h"
-#include "ngx_http_agntkey_barrier_ack.h"
 #include "ngx_http_agntkey_lookup.h"
 #include "ngx_http_agntkey_record.h"
-#include "ngx_http_agntkey_redis_conf.h"
 #include "ngx_http_agntkey_token.h"
-#include "ngx_http_agntkey_usage.h"
 #include "ngx_http_agntkey_verdict.h"
 
 
@@ -55,34 +51,15 @@ typedef struct {
 #define NGX_HTTP_AGNTKEY_REFUSALS  (NGX_HTTP_AGNTKEY_REASONS + 3)
 
 
-typedef struct {
-    ngx_http_agntkey_redis_conf_t    redis;
-    ngx_str_t                        prefix;
-    ngx_uint_t                       enabled;       /* somewhere */
-
-    ngx_uint_t                       administered;  /* somewhere */
-    ngx_array_t                     *admins;  /* ngx_http_core_loc_conf_t * */
-    ngx_uint_t                       stale;         /* wanted somewhere */
-
-    /* in ms; 0: not noted */
-    ngx_msec_t                       last_used;
-
-    ngx_http_agntkey_lookup_conf_t   cache;
-
-    /* the worker's own, made when it starts */
-    ngx_http_agntkey_lookup_t       *lookup;
-    ngx_http_agntkey_usage_t        *usage;         /* NULL: not noted */
-    ngx_http_agntkey_barrier_ack_t  *acks;          /* NULL: hears nothing */
-
-    /* NULL: nothing to administer */
-    ngx_http_agntkey_redis_t        *admin;
-    ngx_http_agntkey_barriers_t     *barriers;
-} ngx_http_agntkey_main_conf_t;
-
+/*
+ * A module with a guard of its own for a location sets "alone" there: it is not
+ * checked unless it says so itself.  What is nested in it inherits "enable".
+ */
 
 typedef struct {
     ngx_flag_t                      enable;      /* as written or inherited */
     ngx_uint_t                      check;       /* what it means right here */
+    ngx_uint_t                      alone;       /* nothing is inherited here */
     ngx_flag_t                      dry_run;
     ngx_msec_t                      stale;
 
@@ -97,13 +74,6 @@ typedef struct {
     ngx_array_t                    *scopes;      /* ngx_str_t */
 
     ngx_http_agntkey_refusal_t     *refusals;    /* NULL: switched off */
-
-    /* of this location alone, not inherited */
-    ngx_flag_t                      admin;
-    ngx_array_t                    *admin_tokens;      /* digests; or NULL, */
-    ngx_flag_t                      admin_tokens_off;  /* and nobody is asked */
-    ngx_http_complex_value_t       *admin_workspace;
-    ngx_int_t                       admin_max_keys;
 } ngx_http_agntkey_loc_conf_t;
 
 
@@ -142,7 +112,7 @@ typedef struct {
 } ngx_http_agntkey_ctx_t;
 
 
-extern ngx_module_t  ngx_http_agntkey_module;
+extern ngx_module_t  ngx_http_agntkey_access_module;
 
 
 /*

@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_agntkey_credentials.h"
+#include "ngx_http_agntkey_module.h"
 #include "ngx_http_agntkey_value.h"
 
 
@@ -363,7 +364,7 @@ ngx_http_agntkey_credentials(ngx_http_request_t *r, ngx_str_t *key,
 
     *copy = 0;
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     if (alcf->sources == NULL && alcf->token == NULL) {
         *reason = ngx_http_agntkey_credentials_bearer(r, key);
@@ -400,7 +401,7 @@ ngx_http_agntkey_credentials_elements(ngx_http_request_t *r, ngx_str_t *key,
     ngx_uint_t                    same;
     ngx_http_agntkey_loc_conf_t  *alcf;
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     if (alcf->headers) {
         return ngx_http_agntkey_credentials_sources(r, alcf->sources, 1, key,

@@ -5,6 +5,8 @@
 
 
 #include "ngx_http_agntkey_refusal.h"
+#include "ngx_http_agntkey_module.h"
+#include "ngx_http_agntkey_response_header.h"
 
 
 /* the longest body or challenge, but for what the configuration puts in */
@@ -36,10 +38,6 @@ static u_char *ngx_http_agntkey_refusal_body(ngx_conf_t *cf, u_char *p,
     ngx_http_agntkey_loc_conf_t *alcf, u_char *scopes);
 static u_char *ngx_http_agntkey_refusal_missing(u_char *p, u_char *last,
     ngx_http_agntkey_loc_conf_t *alcf);
-static ngx_int_t ngx_http_agntkey_refusal_header_filter(ngx_http_request_t *r);
-static ngx_int_t ngx_http_agntkey_refusal_body_filter(ngx_http_request_t *r,
-    ngx_chain_t *in);
-static ngx_int_t ngx_http_agntkey_refusal_init(ngx_conf_t *cf);
 
 
 static ngx_http_agntkey_refusal_wording_t
@@ -112,50 +110,15 @@ static ngx_str_t  ngx_http_agntkey_retry_after = ngx_string("Retry-After");
 static ngx_str_t  ngx_http_agntkey_soon = ngx_string("1");
 
 
-static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
-static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
-
-
-static ngx_http_module_t  ngx_http_agntkey_filter_module_ctx = {
-    NULL,                                  /* preconfiguration */
-    ngx_http_agntkey_refusal_init,           /* postconfiguration */
-
-    NULL,                                  /* create main configuration */
-    NULL,                                  /* init main configuration */
-
-    NULL,                                  /* create server configuration */
-    NULL,                                  /* merge server configuration */
-
-    NULL,                                  /* create location configuration */
-    NULL                                   /* merge location configuration */
-};
-
-
-ngx_module_t  ngx_http_agntkey_filter_module = {
-    NGX_MODULE_V1,
-    &ngx_http_agntkey_filter_module_ctx,   /* module context */
-    NULL,                                  /* module directives */
-    NGX_HTTP_MODULE,                       /* module type */
-    NULL,                                  /* init master */
-    NULL,                                  /* init module */
-    NULL,                                  /* init process */
-    NULL,                                  /* init thread */
-    NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
-    NULL,                                  /* exit master */
-    NGX_MODULE_V1_PADDING
-};
-
-
 ngx_int_t
 ngx_http_agntkey_refusal_prepare(ngx_conf_t *cf,
     ngx_http_agntkey_loc_conf_t *alcf)
 {
-    u_char                                *p, *buf, *scopes;
-    size_t                                 size;
-    ngx_uint_t                             i;
-    ngx_http_agntkey_refusal_t            *refusal;
-    ngx_http_agntkey_refusal_wording_t    *wording;
+    u_char                              *p, *buf, *scopes;
+    size_t                               size;
+    ngx_uint_t                           i;
+    ngx_http_agntkey_refusal_t          *refusal;
+    ngx_http_agntkey_refusal_wording_t  *wording;
 
     size = ngx_http_agntkey_refusal_room(alcf);
 
@@ -223,7 +186,7 @@ ngx_http_agntkey_refusal_refuse(ngx_http_request_t *r,
         ngx_http_agntkey_refusal_withdraw(prev);
     }
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     i = ctx->reason;
 
@@ -236,7 +199,7 @@ ngx_http_agntkey_refusal_refuse(ngx_http_request_t *r,
 
     refusal = &alcf->refusals[i];
 
-    ctx->cache_control = ngx_http_agntkey_refusal_add_header(r,
+    ctx->cache_control = ngx_http_agntkey_response_header(r,
                                            &ngx_http_agntkey_cache_control,
                                            &ngx_http_agntkey_no_store);
     if (ctx->cache_control == NULL) {
@@ -244,7 +207,7 @@ ngx_http_agntkey_refusal_refuse(ngx_http_request_t *r,
     }
 
     if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
-        ctx->retry_after = ngx_http_agntkey_refusal_add_header(r,
+        ctx->retry_after = ngx_http_agntkey_response_header(r,
                                            &ngx_http_agntkey_retry_after,
                                            &ngx_http_agntkey_soon);
         if (ctx->retry_after == NULL) {
@@ -253,7 +216,7 @@ ngx_http_agntkey_refusal_refuse(ngx_http_request_t *r,
     }
 
     if (refusal->challenge.len) {
-        ctx->challenge = ngx_http_agntkey_refusal_add_header(r,
+        ctx->challenge = ngx_http_agntkey_response_header(r,
                                            &ngx_http_agntkey_www_authenticate,
                                            &refusal->challenge);
         if (ctx->challenge == NULL) {
@@ -285,30 +248,6 @@ ngx_http_agntkey_refusal_withdraw(ngx_http_agntkey_ctx_t *ctx)
     if (ctx->retry_after) {
         ctx->retry_after->hash = 0;
     }
-}
-
-
-ngx_table_elt_t *
-ngx_http_agntkey_refusal_add_header(ngx_http_request_t *r, ngx_str_t *name,
-    ngx_str_t *value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NULL;
-    }
-
-    h->hash = 1;
-    h->key = *name;
-    h->value = *value;
-    h->lowcase_key = NULL;
-
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-
-    return h;
 }
 
 
@@ -519,123 +458,4 @@ ngx_http_agntkey_refusal_missing(u_char *p, u_char *last,
     }
 
     return ngx_slprintf(p, last, ".");
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_refusal_header_filter(ngx_http_request_t *r)
-{
-    ngx_http_agntkey_ctx_t  *ctx;
-
-    if (r != r->main) {
-        return ngx_http_next_header_filter(r);
-    }
-
-    /*
-     * A challenge, and "try again", belong to the status they came with: when
-     * "error_page" has made another of it, the answer is a page.
-     */
-
-    for (ctx = ngx_http_agntkey_access_ctx_find(r);
-         ctx;
-         ctx = ngx_http_agntkey_access_ctx_previous(ctx))
-    {
-        if (ctx->refusal && r->headers_out.status == ctx->refusal->status) {
-            continue;
-        }
-
-        if (ctx->challenge) {
-            ctx->challenge->hash = 0;
-        }
-
-        if (ctx->retry_after) {
-            ctx->retry_after->hash = 0;
-        }
-    }
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
-
-    /*
-     * The context is still here and the status ours: no redirect has led
-     * elsewhere, so what follows is nginx's own error page.
-     */
-
-    if (ctx == NULL || ctx->refusal == NULL
-        || r->headers_out.status != ctx->refusal->status)
-    {
-        return ngx_http_next_header_filter(r);
-    }
-
-    ngx_str_set(&r->headers_out.content_type, "application/problem+json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
-
-    if (r->headers_out.content_length) {
-        r->headers_out.content_length->hash = 0;
-        r->headers_out.content_length = NULL;
-    }
-
-    r->headers_out.content_length_n = ctx->refusal->body.len;
-
-    ctx->body_due = 1;
-
-    return ngx_http_next_header_filter(r);
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_refusal_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
-{
-    ngx_buf_t               *b;
-    ngx_chain_t              out;
-    ngx_http_agntkey_ctx_t  *ctx;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_module);
-
-    if (in == NULL || ctx == NULL || !ctx->body_due) {
-        return ngx_http_next_body_filter(r, in);
-    }
-
-    b = ngx_calloc_buf(r->pool);
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    b->pos = ctx->refusal->body.data;
-    b->last = b->pos + ctx->refusal->body.len;
-    b->memory = 1;
-    b->last_buf = 1;
-    b->last_in_chain = 1;
-
-    ctx->body_due = 0;
-
-    for ( /* void */ ; in; in = in->next) {
-        in->buf->pos = in->buf->last;
-    }
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_next_body_filter(r, &out);
-}
-
-
-static ngx_int_t
-ngx_http_agntkey_refusal_init(ngx_conf_t *cf)
-{
-    ngx_http_agntkey_main_conf_t  *amcf;
-
-    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
-
-    if (!amcf->enabled) {
-        return NGX_OK;
-    }
-
-    ngx_http_next_header_filter = ngx_http_top_header_filter;
-    ngx_http_top_header_filter = ngx_http_agntkey_refusal_header_filter;
-
-    ngx_http_next_body_filter = ngx_http_top_body_filter;
-    ngx_http_top_body_filter = ngx_http_agntkey_refusal_body_filter;
-
-    return NGX_OK;
 }

@@ -6,6 +6,7 @@
 
 #include "ngx_http_agntkey_variables.h"
 #include "ngx_http_agntkey_credentials.h"
+#include "ngx_http_agntkey_module.h"
 #include "ngx_http_agntkey_rfc3339.h"
 
 

@@ -7,20 +7,18 @@
 #include "ngx_http_agntkey_admin_api.h"
 #include "ngx_http_agntkey_admin_auth.h"
 #include "ngx_http_agntkey_admin_call.h"
+#include "ngx_http_agntkey_admin_conf.h"
 #include "ngx_http_agntkey_admin_keys.h"
 #include "ngx_http_agntkey_admin_response.h"
 #include "ngx_http_agntkey_admin_workspaces.h"
 #include "ngx_http_agntkey_clock.h"
-#include "ngx_http_agntkey_refusal.h"
+#include "ngx_http_agntkey_module.h"
 
 
 /* of a body, bytes */
-#define NGX_HTTP_AGNTKEY_ADMIN_BODY      16384
+#define NGX_HTTP_AGNTKEY_ADMIN_BODY   16384
 
-/* that are not revoked, in a workspace, unless configured */
-#define NGX_HTTP_AGNTKEY_ADMIN_MAX_KEYS  10000
-
-#define NGX_HTTP_AGNTKEY_ADMIN_READ      (NGX_HTTP_GET|NGX_HTTP_HEAD)
+#define NGX_HTTP_AGNTKEY_ADMIN_READ   (NGX_HTTP_GET|NGX_HTTP_HEAD)
 
 
 struct ngx_http_agntkey_route_s {
@@ -34,7 +32,6 @@ struct ngx_http_agntkey_route_s {
 };
 
 
-static ngx_int_t ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_agntkey_admin_api_route(
     ngx_http_agntkey_admin_call_t *a);
 static ngx_int_t ngx_http_agntkey_admin_api_match(const char *path,
@@ -49,8 +46,6 @@ static ngx_int_t ngx_http_agntkey_admin_api_run(
     ngx_http_agntkey_admin_call_t *a, ngx_str_t *text);
 static ngx_int_t ngx_http_agntkey_admin_api_openapi(
     ngx_http_agntkey_admin_call_t *a);
-static ngx_int_t ngx_http_agntkey_admin_api_place(ngx_conf_t *cf,
-    ngx_http_core_loc_conf_t *clcf);
 
 
 static ngx_http_agntkey_route_t  ngx_http_agntkey_routes[] = {
@@ -101,7 +96,7 @@ static u_char  ngx_http_agntkey_openapi[] =
 ;
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
 {
     ngx_int_t                       rc;
@@ -121,14 +116,14 @@ ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
 
     a = ngx_pcalloc(r->pool, sizeof(ngx_http_agntkey_admin_call_t));
 
-    if (a == NULL || amcf->admin == NULL) {
+    if (a == NULL || amcf->worker == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     tp = ngx_timeofday();
 
     a->request = r;
-    a->redis = amcf->admin;
+    a->redis = amcf->worker->admin;
     a->now = (int64_t) tp->sec * 1000 + tp->msec;
     a->begun = ngx_http_agntkey_clock();
 
@@ -172,9 +167,7 @@ ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    /* the other module's place is taken by "agntkey on" */
-
-    ngx_http_set_ctx(r, a, ngx_http_agntkey_filter_module);
+    ngx_http_set_ctx(r, a, ngx_http_agntkey_admin_module);
 
     r->request_body_in_single_buf = 1;
 
@@ -360,7 +353,7 @@ ngx_http_agntkey_admin_api_body_handler(ngx_http_request_t *r)
     ngx_str_t                       text;
     ngx_http_agntkey_admin_call_t  *a;
 
-    a = ngx_http_get_module_ctx(r, ngx_http_agntkey_filter_module);
+    a = ngx_http_get_module_ctx(r, ngx_http_agntkey_admin_module);
 
     rc = ngx_http_agntkey_admin_api_body_text(r, &text);
 
@@ -491,182 +484,4 @@ ngx_http_agntkey_admin_api_openapi(ngx_http_agntkey_admin_call_t *a)
     text.len = sizeof(ngx_http_agntkey_openapi) - 1;
 
     return ngx_http_agntkey_admin_response_text(a->request, NGX_HTTP_OK, &text);
-}
-
-
-char *
-ngx_http_agntkey_admin_api_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    char                          *rv;
-    ngx_http_core_loc_conf_t      *clcf;
-    ngx_http_agntkey_loc_conf_t   *alcf = conf;
-    ngx_http_agntkey_main_conf_t  *amcf;
-
-    rv = ngx_conf_set_flag_slot(cf, cmd, conf);
-
-    if (rv != NGX_CONF_OK || !alcf->admin) {
-        return rv;
-    }
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-#if (NGX_PCRE)
-    if (clcf->regex) {
-        return "stands in a prefix location only";
-    }
-#endif
-
-    if (clcf->exact_match || clcf->named || clcf->name.len == 0) {
-        return "stands in a prefix location only";
-    }
-
-    if (clcf->handler) {
-        return "stands beside another content handler";
-    }
-
-    clcf->handler = ngx_http_agntkey_admin_api_handler;
-
-    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
-    amcf->enabled = 1;
-    amcf->administered = 1;
-
-    if (ngx_http_agntkey_admin_api_place(cf, clcf) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* To be looked at again when all has been read. */
-
-static ngx_int_t
-ngx_http_agntkey_admin_api_place(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
-{
-    ngx_http_core_loc_conf_t      **place;
-    ngx_http_agntkey_main_conf_t   *amcf;
-
-    amcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_agntkey_module);
-
-    if (amcf->admins == NULL) {
-        amcf->admins = ngx_array_create(cf->pool, 4,
-                                        sizeof(ngx_http_core_loc_conf_t *));
-        if (amcf->admins == NULL) {
-            return NGX_ERROR;
-        }
-    }
-
-    place = ngx_array_push(amcf->admins);
-    if (place == NULL) {
-        return NGX_ERROR;
-    }
-
-    *place = clcf;
-
-    return NGX_OK;
-}
-
-
-/*
- * Other directives may set the handler before ours, after it, or when blocks
- * are merged, so that only the end shows who has it.  In an "if" nobody may:
- * that of the location around it goes on to count there.
- */
-
-ngx_int_t
-ngx_http_agntkey_admin_api_alone(ngx_conf_t *cf,
-    ngx_http_agntkey_main_conf_t *amcf)
-{
-    ngx_uint_t                  i;
-    ngx_http_core_loc_conf_t   *clcf, **place;
-
-    if (amcf->admins == NULL) {
-        return NGX_OK;
-    }
-
-    place = amcf->admins->elts;
-
-    for (i = 0; i < amcf->admins->nelts; i++) {
-
-        clcf = place[i];
-
-        if (clcf->handler == ngx_http_agntkey_admin_api_handler
-            || (clcf->noname && !clcf->lmt_excpt && clcf->handler == NULL))
-        {
-            continue;
-        }
-
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"agntkey_admin on\" stands beside another content "
-                      "handler in location \"%V\"", &clcf->name);
-
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_http_agntkey_admin_api_merge(ngx_conf_t *cf,
-    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf)
-{
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->noname && prev->admin == 1) {
-
-        conf->admin = prev->admin;
-        conf->admin_tokens = prev->admin_tokens;
-        conf->admin_tokens_off = prev->admin_tokens_off;
-        conf->admin_workspace = prev->admin_workspace;
-        conf->admin_max_keys = prev->admin_max_keys;
-
-        if (clcf->lmt_excpt && clcf->handler == NULL) {
-            clcf->handler = ngx_http_agntkey_admin_api_handler;
-        }
-
-        if (ngx_http_agntkey_admin_api_place(cf, clcf) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    ngx_conf_init_value(conf->admin_max_keys,
-                        NGX_HTTP_AGNTKEY_ADMIN_MAX_KEYS);
-
-    if (conf->admin != 1 || conf->admin_tokens_off == 1
-        || conf->admin_tokens)
-    {
-        return NGX_OK;
-    }
-
-    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                  "\"agntkey_admin on\" needs \"agntkey_admin_token_file\": "
-                  "a file of digests, or \"off\" where something else guards "
-                  "the location");
-
-    return NGX_ERROR;
-}
-
-
-/*
- * Keys and admin tokens both want Authorization: a location that wants both
- * says so itself.
- */
-
-ngx_uint_t
-ngx_http_agntkey_admin_api_check(ngx_conf_t *cf,
-    ngx_http_agntkey_loc_conf_t *prev, ngx_http_agntkey_loc_conf_t *conf,
-    ngx_flag_t written)
-{
-    ngx_http_core_loc_conf_t  *clcf;
-
-    if (conf->admin != 1 || written != NGX_CONF_UNSET) {
-        return conf->enable;
-    }
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    return clcf->noname ? prev->check : 0;
 }

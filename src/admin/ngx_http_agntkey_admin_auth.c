@@ -5,7 +5,9 @@
 
 
 #include "ngx_http_agntkey_admin_auth.h"
+#include "ngx_http_agntkey_access_ctx.h"
 #include "ngx_http_agntkey_admin_call.h"
+#include "ngx_http_agntkey_admin_conf.h"
 #include "ngx_http_agntkey_admin_response.h"
 #include "ngx_http_agntkey_credentials.h"
 #include "ngx_http_agntkey_value.h"
@@ -29,37 +31,37 @@ static char *ngx_http_agntkey_admin_auth_digests(ngx_conf_t *cf, u_char *p,
 ngx_int_t
 ngx_http_agntkey_admin_auth_caller(ngx_http_agntkey_admin_call_t *a)
 {
-    ngx_int_t                     rc;
-    ngx_http_request_t           *r;
-    ngx_http_agntkey_loc_conf_t  *alcf;
+    ngx_int_t                           rc;
+    ngx_http_request_t                 *r;
+    ngx_http_agntkey_admin_loc_conf_t  *admin;
 
     r = a->request;
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    admin = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_admin_module);
 
-    if (alcf->admin != 1
-        || (alcf->admin_tokens_off != 1 && alcf->admin_tokens == NULL))
+    if (admin->enable != 1
+        || (admin->tokens_off != 1 && admin->tokens == NULL))
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     a->caller.from = r->connection->addr_text;
 
-    if (alcf->admin_tokens_off == 1) {
+    if (admin->tokens_off == 1) {
         ngx_str_set(&a->caller.actor, "off");
 
     } else {
-        rc = ngx_http_agntkey_admin_auth_token(a, alcf->admin_tokens);
+        rc = ngx_http_agntkey_admin_auth_token(a, admin->tokens);
 
         if (rc != NGX_DECLINED) {
             return rc;
         }
     }
 
-    if (alcf->admin_workspace == NULL) {
+    if (admin->workspace == NULL) {
         return NGX_DECLINED;
     }
 
-    if (ngx_http_agntkey_value(r, alcf->admin_workspace, 1, &a->caller.pin)
+    if (ngx_http_agntkey_value(r, admin->workspace, 1, &a->caller.pin)
         != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -124,7 +126,7 @@ ngx_http_agntkey_admin_auth_token(ngx_http_agntkey_admin_call_t *a,
                   "agntkey: admin call refused: %s",
                   given ? "unknown token" : "no token");
 
-    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_module);
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_agntkey_access_module);
 
     challenge.data = ngx_pnalloc(r->pool,
                                  sizeof("Bearer realm=\"\", "
@@ -165,20 +167,20 @@ char *
 ngx_http_agntkey_admin_auth_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
-    u_char                       *buf;
-    ssize_t                       n;
-    ngx_fd_t                      fd;
-    ngx_str_t                    *value;
-    ngx_http_agntkey_loc_conf_t  *alcf = conf;
+    u_char                             *buf;
+    ssize_t                             n;
+    ngx_fd_t                            fd;
+    ngx_str_t                          *value;
+    ngx_http_agntkey_admin_loc_conf_t  *admin = conf;
 
-    if (alcf->admin_tokens_off != NGX_CONF_UNSET) {
+    if (admin->tokens_off != NGX_CONF_UNSET) {
         return "is duplicate";
     }
 
     value = cf->args->elts;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
-        alcf->admin_tokens_off = 1;
+        admin->tokens_off = 1;
         return NGX_CONF_OK;
     }
 
@@ -186,12 +188,12 @@ ngx_http_agntkey_admin_auth_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
         return "takes a file or \"off\"";
     }
 
-    alcf->admin_tokens_off = 0;
-    alcf->admin_tokens = ngx_array_create(cf->pool, 4,
+    admin->tokens_off = 0;
+    admin->tokens = ngx_array_create(cf->pool, 4,
                                           NGX_HTTP_AGNTKEY_DIGEST_LEN);
     buf = ngx_palloc(cf->temp_pool, NGX_HTTP_AGNTKEY_ADMIN_TOKENS + 1);
 
-    if (alcf->admin_tokens == NULL || buf == NULL
+    if (admin->tokens == NULL || buf == NULL
         || ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK)
     {
         return NGX_CONF_ERROR;
@@ -228,7 +230,7 @@ ngx_http_agntkey_admin_auth_token_file(ngx_conf_t *cf, ngx_command_t *cmd,
     }
 
     return ngx_http_agntkey_admin_auth_digests(cf, buf, buf + n,
-                                               alcf->admin_tokens);
+                                               admin->tokens);
 }
 
 

@@ -7,6 +7,7 @@
 #include "ngx_http_agntkey_admin_call.h"
 #include "ngx_http_agntkey_admin_response.h"
 #include "ngx_http_agntkey_clock.h"
+#include "ngx_http_agntkey_module.h"
 
 
 static void ngx_http_agntkey_admin_call_cleanup(void *data);
@@ -219,10 +220,10 @@ ngx_http_agntkey_admin_call_confirm(ngx_http_agntkey_admin_call_t *a,
 
     amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
 
-    ngx_http_agntkey_lookup_forget(amcf->lookup, &written->record);
+    ngx_http_agntkey_lookup_forget(amcf->worker->lookup, &written->record);
 
     a->object = object;
-    a->barrier = ngx_http_agntkey_barrier_start(amcf->barriers, written,
+    a->barrier = ngx_http_agntkey_barrier_start(amcf->worker->barriers, written,
                                           ngx_http_agntkey_admin_call_confirmed,
                                           a);
     if (a->barrier == NULL) {

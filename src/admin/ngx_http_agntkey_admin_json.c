@@ -661,9 +661,9 @@ ngx_http_agntkey_admin_json_drop(ngx_http_agntkey_admin_json_t *object)
 const char *
 ngx_http_agntkey_admin_json_poor_name(ngx_str_t *name)
 {
-    u_char       c, low[32];
-    size_t       i, len;
-    const char **poor;
+    u_char        c, low[32];
+    size_t        i, len;
+    const char  **poor;
 
     len = name->len;
 

@@ -5,8 +5,10 @@
 
 
 #include "ngx_http_agntkey_admin_keys.h"
+#include "ngx_http_agntkey_admin_conf.h"
 #include "ngx_http_agntkey_admin_call.h"
 #include "ngx_http_agntkey_admin_response.h"
+#include "ngx_http_agntkey_module.h"
 #include "ngx_http_agntkey_query.h"
 
 
@@ -358,11 +360,12 @@ ngx_http_agntkey_admin_keys_rotate(ngx_http_agntkey_admin_call_t *a)
 static ngx_int_t
 ngx_http_agntkey_admin_keys_max(ngx_http_agntkey_admin_call_t *a)
 {
-    ngx_http_agntkey_loc_conf_t  *alcf;
+    ngx_http_agntkey_admin_loc_conf_t  *admin;
 
-    alcf = ngx_http_get_module_loc_conf(a->request, ngx_http_agntkey_module);
+    admin = ngx_http_get_module_loc_conf(a->request,
+                                         ngx_http_agntkey_admin_module);
 
-    return ngx_http_agntkey_admin_call_number(a, alcf->admin_max_keys,
+    return ngx_http_agntkey_admin_call_number(a, admin->max_keys,
                                               &a->spec.max);
 }
 
@@ -474,11 +477,11 @@ static void
 ngx_http_agntkey_admin_keys_row_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n)
 {
-    u_char                           buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_int_t                        result, rv;
-    ngx_http_agntkey_admin_json_t   *object;
-    ngx_http_agntkey_admin_call_t   *a = data;
-    ngx_http_agntkey_written_t       written;
+    u_char                          buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_int_t                       result, rv;
+    ngx_http_agntkey_admin_json_t  *object;
+    ngx_http_agntkey_admin_call_t  *a = data;
+    ngx_http_agntkey_written_t      written;
 
     result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
 
@@ -666,12 +669,12 @@ static ngx_int_t
 ngx_http_agntkey_admin_keys_spec(ngx_http_agntkey_admin_call_t *a,
     ngx_http_agntkey_redis_reply_t *reply)
 {
-    u_char                           buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    u_char                           zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
-    ngx_int_t                        rc;
-    ngx_str_t                        blank, id;
-    ngx_http_agntkey_admin_json_t   *object;
-    ngx_http_agntkey_written_t       written;
+    u_char                          buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                          zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
+    ngx_int_t                       rc;
+    ngx_str_t                       blank, id;
+    ngx_http_agntkey_admin_json_t  *object;
+    ngx_http_agntkey_written_t      written;
 
     ngx_memset(zeros, '0', sizeof(zeros));
     blank.data = zeros;

@@ -5,7 +5,7 @@
 
 
 #include "ngx_http_agntkey_admin_response.h"
-#include "ngx_http_agntkey_refusal.h"
+#include "ngx_http_agntkey_response_header.h"
 
 
 typedef struct {
@@ -160,6 +160,6 @@ ngx_http_agntkey_admin_response_header(ngx_http_request_t *r, const char *name,
     key.data = (u_char *) name;
     key.len = ngx_strlen(name);
 
-    return ngx_http_agntkey_refusal_add_header(r, &key, value) ? NGX_OK
+    return ngx_http_agntkey_response_header(r, &key, value) ? NGX_OK
                                                                : NGX_ERROR;
 }

@@ -10,7 +10,10 @@
 #define _NGX_HTTP_AGNTKEY_ADMIN_RESPONSE_H_INCLUDED_
 
 
-#include "ngx_http_agntkey_access_ctx.h"
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
 #include "ngx_http_agntkey_admin_json.h"
 
 

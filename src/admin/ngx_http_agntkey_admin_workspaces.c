@@ -314,7 +314,7 @@ ngx_http_agntkey_admin_workspaces_row_handler(void *data,
     ngx_http_agntkey_admin_json_t   *object;
     ngx_http_agntkey_redis_reply_t  *reply;
     ngx_http_agntkey_admin_call_t   *a = data;
-    ngx_http_agntkey_written_t  written;
+    ngx_http_agntkey_written_t       written;
 
     result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
 

@@ -217,7 +217,7 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     ngx_http_agntkey_written_t *written,
     ngx_http_agntkey_barrier_handler_pt handler, void *data)
 {
-    u_char                      *p;
+    u_char  *p;
     u_char                       text[NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN
                                       + 1 + NGX_INT64_LEN];
     u_char                       lease[NGX_INT_T_LEN];
@@ -737,7 +737,7 @@ static void
 ngx_http_agntkey_barriers_sync_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
 {
-    static char  off[] = "appendonly is disabled";
+    static char                   off[] = "appendonly is disabled";
 
     ngx_http_agntkey_barriers_t  *barriers = data;
 
@@ -776,8 +776,8 @@ static void
 ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
     ngx_http_agntkey_redis_reply_t *reply)
 {
-    u_char       buf[128];
-    ngx_str_t    text;
+    u_char     buf[128];
+    ngx_str_t  text;
 
     static char  unknown[] = "ERR unknown command";
 

@@ -101,7 +101,7 @@ ngx_http_agntkey_barrier_ack_asked(void *data, ngx_str_t *text)
 static void
 ngx_http_agntkey_barrier_ack_message(void *data, ngx_str_t *text)
 {
-    ngx_str_t                     rest;
+    ngx_str_t                        rest;
     ngx_http_agntkey_barrier_ack_t  *acks = data;
 
     if (text->len > 5 && ngx_strncmp(text->data, "echo ", 5) == 0) {

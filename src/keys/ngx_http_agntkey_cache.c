@@ -117,9 +117,9 @@ ngx_http_agntkey_cache_create(ngx_uint_t entries, ngx_uint_t negative,
 void
 ngx_http_agntkey_cache_destroy(ngx_http_agntkey_cache_t *cache)
 {
-    ngx_uint_t                i;
-    ngx_queue_t              *q;
-    ngx_http_agntkey_entry_t *entry;
+    ngx_uint_t                 i;
+    ngx_queue_t               *q;
+    ngx_http_agntkey_entry_t  *entry;
 
     for (i = 0; i < 2; i++) {
 
@@ -411,8 +411,8 @@ ngx_http_agntkey_workspace_t *
 ngx_http_agntkey_cache_workspace(ngx_http_agntkey_cache_t *cache, u_char *tag,
     ngx_str_t *name)
 {
-    uint32_t                        hash;
-    ngx_http_agntkey_workspace_t   *workspace, **home;
+    uint32_t                       hash;
+    ngx_http_agntkey_workspace_t  *workspace, **home;
 
     hash = ngx_http_agntkey_cache_workspace_hash(cache, tag, name);
 
@@ -520,10 +520,10 @@ static uint32_t
 ngx_http_agntkey_cache_workspace_hash(ngx_http_agntkey_cache_t *cache,
     u_char *tag, ngx_str_t *name)
 {
-    size_t      len;
-    u_char     *p;
-    uint32_t    word;
-    uint64_t    hash, *secret;
+    size_t     len;
+    u_char    *p;
+    uint32_t   word;
+    uint64_t   hash, *secret;
 
     secret = cache->secret;
 

@@ -374,11 +374,11 @@ static ngx_int_t
 ngx_http_agntkey_fetch_parse(ngx_http_agntkey_fetch_t *fetch,
     ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_str_t                          fields[NGX_HTTP_AGNTKEY_FIELDS];
-    ngx_int_t                          rc;
-    ngx_uint_t                         i, bad;
-    ngx_http_agntkey_redis_reply_t   **elts;
-    ngx_http_agntkey_fetcher_t        *fetcher;
+    ngx_str_t                         fields[NGX_HTTP_AGNTKEY_FIELDS];
+    ngx_int_t                         rc;
+    ngx_uint_t                        i, bad;
+    ngx_http_agntkey_redis_reply_t  **elts;
+    ngx_http_agntkey_fetcher_t       *fetcher;
 
     fetcher = fetch->fetcher;
 

@@ -342,9 +342,9 @@ ngx_http_agntkey_keystore_change(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_key_patch_t *patch,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char       key[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    ngx_str_t    argv[15], *value[3];
-    ngx_uint_t   i;
+    u_char      key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    ngx_str_t   argv[15], *value[3];
+    ngx_uint_t  i;
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_keystore_lua_change;

@@ -19,13 +19,12 @@
 #define NGX_HTTP_AGNTKEY_LOOKUP_BUCKETS  1024
 
 
-/* owner of all it points to; one for each worker */
+/* owner of all it points to but the lease; one for each worker */
 
 struct ngx_http_agntkey_lookup_s {
-    ngx_http_agntkey_redis_t      *redis;
     ngx_http_agntkey_fence_t      *fence;
     ngx_http_agntkey_fetcher_t    *fetcher;
-    ngx_http_agntkey_lease_t      *lease;        /* NULL: no need */
+    ngx_http_agntkey_lease_t      *lease;        /* NULL: none yet */
     ngx_http_agntkey_cache_t      *cache;        /* NULL: no memory */
     ngx_log_t                     *log;
 
@@ -62,7 +61,7 @@ struct ngx_http_agntkey_flight_s {
 
 
 static void ngx_http_agntkey_lookup_changed(void *data, ngx_str_t *key);
-static void ngx_http_agntkey_lookup_lost(void *data, int64_t good);
+static void ngx_http_agntkey_lookup_expired(void *data, int64_t good);
 static ngx_http_agntkey_flight_t **ngx_http_agntkey_lookup_bucket(
     ngx_http_agntkey_lookup_t *lookup, u_char *id);
 static ngx_http_agntkey_flight_t *ngx_http_agntkey_lookup_opened(
@@ -89,12 +88,11 @@ static void ngx_http_agntkey_lookup_flight_free(
 
 
 ngx_http_agntkey_lookup_t *
-ngx_http_agntkey_lookup_create(ngx_http_agntkey_redis_conf_t *redis_conf,
-    ngx_http_agntkey_lookup_conf_t *conf, ngx_uint_t subscribe, ngx_log_t *log)
+ngx_http_agntkey_lookup_create(ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_lookup_conf_t *conf, ngx_log_t *log)
 {
     ngx_http_agntkey_lookup_t          *lookup;
-    ngx_http_agntkey_lease_handlers_t   from;
-    ngx_http_agntkey_fetch_handlers_t   found;
+    ngx_http_agntkey_fetch_handlers_t   handlers;
 
     lookup = ngx_calloc(sizeof(ngx_http_agntkey_lookup_t), log);
     if (lookup == NULL) {
@@ -109,26 +107,20 @@ ngx_http_agntkey_lookup_create(ngx_http_agntkey_redis_conf_t *redis_conf,
         goto failed;
     }
 
-    lookup->redis = ngx_http_agntkey_redis_create(redis_conf, log);
-    if (lookup->redis == NULL) {
-        goto failed;
-    }
-
-    lookup->fence = ngx_http_agntkey_fence_create(lookup->redis, log);
+    lookup->fence = ngx_http_agntkey_fence_create(redis, log);
     if (lookup->fence == NULL) {
         goto failed;
     }
 
-    found.key_asked = ngx_http_agntkey_lookup_flight_list;
-    found.workspace_asked = ngx_http_agntkey_lookup_flight_workspace;
-    found.key_read = ngx_http_agntkey_lookup_flight_key_read;
-    found.workspace_read = ngx_http_agntkey_lookup_flight_workspace_read;
-    found.has_waiters = ngx_http_agntkey_lookup_flight_has_waiters;
-    found.done = ngx_http_agntkey_lookup_flight_done;
+    handlers.key_asked = ngx_http_agntkey_lookup_flight_list;
+    handlers.workspace_asked = ngx_http_agntkey_lookup_flight_workspace;
+    handlers.key_read = ngx_http_agntkey_lookup_flight_key_read;
+    handlers.workspace_read = ngx_http_agntkey_lookup_flight_workspace_read;
+    handlers.has_waiters = ngx_http_agntkey_lookup_flight_has_waiters;
+    handlers.done = ngx_http_agntkey_lookup_flight_done;
 
-    lookup->fetcher = ngx_http_agntkey_fetcher_create(lookup->redis,
-                                                      lookup->fence, &found,
-                                                      log);
+    lookup->fetcher = ngx_http_agntkey_fetcher_create(redis, lookup->fence,
+                                                      &handlers, log);
     if (lookup->fetcher == NULL) {
         goto failed;
     }
@@ -140,20 +132,6 @@ ngx_http_agntkey_lookup_create(ngx_http_agntkey_redis_conf_t *redis_conf,
             goto failed;
         }
     }
-
-    if (conf->entries || subscribe) {
-        from.changed = ngx_http_agntkey_lookup_changed;
-        from.expired = ngx_http_agntkey_lookup_lost;
-
-        lookup->lease = ngx_http_agntkey_lease_create(redis_conf, lookup->redis,
-                                            conf->entries ? conf->lease : 0,
-                                            &from, lookup, log);
-        if (lookup->lease == NULL) {
-            goto failed;
-        }
-    }
-
-    ngx_http_agntkey_redis_connect(lookup->redis);
 
     return lookup;
 
@@ -168,14 +146,6 @@ failed:
 void
 ngx_http_agntkey_lookup_destroy(ngx_http_agntkey_lookup_t *lookup)
 {
-    if (lookup->lease) {
-        ngx_http_agntkey_lease_destroy(lookup->lease);
-    }
-
-    if (lookup->redis) {
-        ngx_http_agntkey_redis_destroy(lookup->redis);
-    }
-
     if (lookup->cache) {
         ngx_http_agntkey_cache_destroy(lookup->cache);
     }
@@ -196,17 +166,20 @@ ngx_http_agntkey_lookup_destroy(ngx_http_agntkey_lookup_t *lookup)
 }
 
 
-ngx_http_agntkey_redis_t *
-ngx_http_agntkey_lookup_redis(ngx_http_agntkey_lookup_t *lookup)
+void
+ngx_http_agntkey_lookup_lease_handlers(
+    ngx_http_agntkey_lease_handlers_t *handlers)
 {
-    return lookup->redis;
+    handlers->changed = ngx_http_agntkey_lookup_changed;
+    handlers->expired = ngx_http_agntkey_lookup_expired;
 }
 
 
-ngx_http_agntkey_lease_t *
-ngx_http_agntkey_lookup_lease(ngx_http_agntkey_lookup_t *lookup)
+void
+ngx_http_agntkey_lookup_set_lease(ngx_http_agntkey_lookup_t *lookup,
+    ngx_http_agntkey_lease_t *lease)
 {
-    return lookup->lease;
+    lookup->lease = lease;
 }
 
 
@@ -340,10 +313,10 @@ void
 ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
     ngx_str_t *key)
 {
-    u_char                      *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
-    size_t                       n;
-    ngx_str_t                    name;
-    ngx_http_agntkey_flight_t   *flight;
+    u_char                     *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
+    size_t                      n;
+    ngx_str_t                   name;
+    ngx_http_agntkey_flight_t  *flight;
 
     if (lookup->cache == NULL) {
         return;
@@ -395,7 +368,7 @@ ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
 
 
 static void
-ngx_http_agntkey_lookup_lost(void *data, int64_t good)
+ngx_http_agntkey_lookup_expired(void *data, int64_t good)
 {
     ngx_http_agntkey_lookup_t  *lookup = data;
 

@@ -21,8 +21,8 @@
 #include "ngx_http_agntkey_redis.h"
 
 
-typedef struct ngx_http_agntkey_lookup_s   ngx_http_agntkey_lookup_t;
-typedef struct ngx_http_agntkey_flight_s    ngx_http_agntkey_flight_t;
+typedef struct ngx_http_agntkey_lookup_s  ngx_http_agntkey_lookup_t;
+typedef struct ngx_http_agntkey_flight_s  ngx_http_agntkey_flight_t;
 
 
 /* what a worker may remember */
@@ -59,25 +59,24 @@ typedef struct {
 
 
 /*
- * The store of one worker, with a Redis client of its own; connects in the
- * background.  The configurations must outlive it.  With listen set it hears
- * what other workers say even if it remembers nothing.  Returns NULL without
- * memory.
+ * The look-up of one worker.  Questions go over the client that is given, which
+ * ends before the look-up does.  Returns NULL without memory.
  */
 ngx_http_agntkey_lookup_t *ngx_http_agntkey_lookup_create(
-    ngx_http_agntkey_redis_conf_t *redis_conf,
-    ngx_http_agntkey_lookup_conf_t *conf, ngx_uint_t subscribe, ngx_log_t *log);
+    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_lookup_conf_t *conf,
+    ngx_log_t *log);
 
-/* The store's client, for those who have other things to ask. */
-ngx_http_agntkey_redis_t *ngx_http_agntkey_lookup_redis(
-    ngx_http_agntkey_lookup_t *lookup);
-
-/* The store's watch, or NULL when it neither remembers nor listens. */
-ngx_http_agntkey_lease_t *ngx_http_agntkey_lookup_lease(
-    ngx_http_agntkey_lookup_t *lookup);
-
-/* Ends the store and its client; handlers of look-ups are not called. */
+/* Handlers of look-ups are not called. */
 void ngx_http_agntkey_lookup_destroy(ngx_http_agntkey_lookup_t *lookup);
+
+/*
+ * What the lease of the worker has to call, with the look-up as data, and the
+ * lease itself: without one, nothing that is remembered is trusted.
+ */
+void ngx_http_agntkey_lookup_lease_handlers(
+    ngx_http_agntkey_lease_handlers_t *handlers);
+void ngx_http_agntkey_lookup_set_lease(ngx_http_agntkey_lookup_t *lookup,
+    ngx_http_agntkey_lease_t *lease);
 
 /*
  * What is remembered of an id of NGX_HTTP_AGNTKEY_ID_LEN bytes, if it may be

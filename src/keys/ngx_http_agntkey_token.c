@@ -300,7 +300,7 @@ ngx_http_agntkey_token_mint(ngx_str_t *prefix, u_char *tag, u_char *key)
 ngx_uint_t
 ngx_http_agntkey_token_equal(u_char *one, u_char *two)
 {
-    uint64_t    a[4], b[4];
+    uint64_t  a[4], b[4];
 
     /*
      * The difference of all before anything is decided.  CRYPTO_memcmp() does

@@ -264,7 +264,7 @@ ngx_http_agntkey_usage_write(ngx_http_agntkey_usage_t *usage)
 static ngx_int_t
 ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use)
 {
-    u_char     *p;
+    u_char  *p;
     u_char      key[sizeof("agntkey:used:{}") + NGX_HTTP_AGNTKEY_TAG_LEN
                     + NGX_HTTP_AGNTKEY_WORKSPACE_MAX];
     u_char      at[NGX_INT64_LEN];

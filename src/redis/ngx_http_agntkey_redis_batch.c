@@ -269,10 +269,10 @@ static ngx_int_t
 ngx_http_agntkey_redis_batch_release(ngx_http_agntkey_redis_batch_t *batch,
     int64_t now)
 {
-    u_char      deadline[NGX_INT64_LEN + 1];
-    int64_t     budget;
-    ngx_str_t  *script;
-    ngx_uint_t  i;
+    u_char       deadline[NGX_INT64_LEN + 1];
+    int64_t      budget;
+    ngx_str_t   *script;
+    ngx_uint_t   i;
 
     budget = (int64_t) ngx_http_agntkey_redis_timeout(batch->redis);
 

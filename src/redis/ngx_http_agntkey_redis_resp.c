@@ -426,9 +426,9 @@ ngx_http_agntkey_redis_reply_t *
 ngx_http_agntkey_redis_resp_field(ngx_http_agntkey_redis_reply_t *reply,
     const char *name)
 {
-    size_t      len;
-    ngx_str_t  *text;
-    ngx_uint_t  i;
+    size_t       len;
+    ngx_str_t   *text;
+    ngx_uint_t   i;
 
     if (reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY) {
         return NULL;

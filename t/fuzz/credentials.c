@@ -13,6 +13,7 @@
 #include "fuzz.h"
 
 #include "ngx_http_agntkey_credentials.h"
+#include "ngx_http_agntkey_module.h"
 
 
 #define FUZZ_SOURCES   3
@@ -23,6 +24,7 @@ static void fuzz_key(ngx_str_t *text);
 static void fuzz_valid(ngx_str_t *text, ngx_str_t *id);
 
 
+ngx_module_t  ngx_http_agntkey_access_module;
 ngx_module_t  ngx_http_agntkey_module;
 ngx_module_t  ngx_http_core_module;
 

@@ -24,7 +24,7 @@
  * not forget.  Where the bytes are cut must make no difference to anything.
  *
  * Files: invalidation lease barrier_ack barrier lookup fetch cache record
- * Files: redis_resp token
+ * Files: redis_resp token usage worker
  */
 
 
@@ -32,10 +32,9 @@
 
 #include <ngx_event.h>
 
-#include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_clock.h"
-#include "ngx_http_agntkey_lookup.h"
 #include "ngx_http_agntkey_invalidation.h"
+#include "ngx_http_agntkey_worker.h"
 
 
 #define FUZZ_LEASE     2000
@@ -244,11 +243,8 @@ static const char   *fuzz_canaries[] = {
 };
 
 
-static ngx_http_agntkey_redis_conf_t     fuzz_server;
-static ngx_http_agntkey_lookup_t     *fuzz_store;
-static ngx_http_agntkey_lease_t     *fuzz_watch;
-static ngx_http_agntkey_barrier_ack_t      *fuzz_acks;
-static ngx_http_agntkey_barriers_t  *fuzz_barriers;
+static ngx_http_agntkey_redis_conf_t  fuzz_server;
+static ngx_http_agntkey_worker_t     *fuzz_own;
 
 /* in the order in which they are made */
 static ngx_http_agntkey_redis_t     *fuzz_clients[3];
@@ -292,7 +288,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
         }
     }
 
-    fuzz_check(ngx_http_agntkey_lease_valid(fuzz_watch, fuzz_now));
+    fuzz_check(ngx_http_agntkey_lease_valid(fuzz_own->lease, fuzz_now));
     fuzz_check(fuzz_model.read[0] == fuzz_model.version[0]);
     fuzz_hits();
     fuzz_stop();
@@ -351,7 +347,7 @@ fuzz_run(const uint8_t *data, size_t len, size_t cut, size_t step,
         fuzz_event(data + from, n, from, cut, step);
 
         fuzz_hits();
-        fuzz_number(ngx_http_agntkey_lease_valid(fuzz_watch, fuzz_now));
+        fuzz_number(ngx_http_agntkey_lease_valid(fuzz_own->lease, fuzz_now));
     }
 
     fuzz_stop();
@@ -378,23 +374,11 @@ fuzz_start(ngx_uint_t entries)
     conf.negative = 2;
     conf.lease = FUZZ_LEASE;
 
-    fuzz_store = ngx_http_agntkey_lookup_create(&fuzz_server, &conf, 1,
-                                                &fuzz_log);
-    fuzz_check(fuzz_store);
+    fuzz_own = ngx_http_agntkey_worker_create(&fuzz_server, &conf, 0, 1,
+                                              &fuzz_log);
+    fuzz_check(fuzz_own);
 
-    fuzz_watch = ngx_http_agntkey_lookup_lease(fuzz_store);
-
-    (void) ngx_http_agntkey_redis_create(&fuzz_server, &fuzz_log);
     ngx_http_agntkey_redis_connect(fuzz_admin);
-
-    fuzz_acks = ngx_http_agntkey_barrier_ack_create(fuzz_watch, fuzz_commands,
-                                                    &fuzz_log);
-    fuzz_check(fuzz_acks);
-
-    fuzz_barriers = ngx_http_agntkey_barriers_create(fuzz_watch, fuzz_acks,
-                                                     fuzz_admin, 100,
-                                                     &fuzz_log);
-    fuzz_check(fuzz_barriers);
 }
 
 
@@ -415,15 +399,11 @@ fuzz_stop(void)
         fuzz_check(fuzz_asking[i].waiter.flight == NULL);
     }
 
-    ngx_http_agntkey_barriers_destroy(fuzz_barriers);
-    ngx_http_agntkey_barrier_ack_destroy(fuzz_acks);
+    ngx_http_agntkey_worker_destroy(fuzz_own);
 
     for (i = 0; i < FUZZ_ASKING; i++) {
         fuzz_barrier_forget(&fuzz_asked[i]);
     }
-
-    ngx_http_agntkey_redis_destroy(fuzz_admin);
-    ngx_http_agntkey_lookup_destroy(fuzz_store);
 
     fuzz_check(fuzz_ntimers == 0);
 }
@@ -1105,12 +1085,12 @@ fuzz_hits(void)
     ngx_uint_t                 i;
     ngx_http_agntkey_entry_t  *entry;
 
-    if (ngx_http_agntkey_lease_valid(fuzz_watch, fuzz_now)) {
+    if (ngx_http_agntkey_lease_valid(fuzz_own->lease, fuzz_now)) {
         fuzz_check(fuzz_now < fuzz_model.until);
     }
 
     for (i = 0; i < FUZZ_IDS; i++) {
-        entry = ngx_http_agntkey_lookup_cached(fuzz_store,
+        entry = ngx_http_agntkey_lookup_cached(fuzz_own->lookup,
                                                (u_char *) fuzz_ids[i]);
         fuzz_number(entry != NULL);
         fuzz_stale(i);
@@ -1130,7 +1110,7 @@ fuzz_hits(void)
                                      == fuzz_model.homes[home]);
         }
 
-        ngx_http_agntkey_lookup_release(fuzz_store, entry);
+        ngx_http_agntkey_lookup_release(fuzz_own->lookup, entry);
     }
 }
 
@@ -1143,7 +1123,8 @@ fuzz_stale(ngx_uint_t i)
     ngx_int_t                  home;
     ngx_http_agntkey_entry_t  *entry;
 
-    entry = ngx_http_agntkey_lookup_stale(fuzz_store, (u_char *) fuzz_ids[i],
+    entry = ngx_http_agntkey_lookup_stale(fuzz_own->lookup,
+                                          (u_char *) fuzz_ids[i],
                                           NGX_MAX_INT32_VALUE);
     fuzz_number(entry != NULL);
 
@@ -1159,7 +1140,7 @@ fuzz_stale(ngx_uint_t i)
         fuzz_check(home == -1 || !fuzz_model.homes_over[home]);
     }
 
-    ngx_http_agntkey_lookup_release(fuzz_store, entry);
+    ngx_http_agntkey_lookup_release(fuzz_own->lookup, entry);
 }
 
 
@@ -1184,7 +1165,7 @@ fuzz_find(ngx_uint_t n)
     asking->waiter.handler = fuzz_found;
     asking->waiter.data = asking;
 
-    fuzz_number(ngx_http_agntkey_lookup_find(fuzz_store,
+    fuzz_number(ngx_http_agntkey_lookup_find(fuzz_own->lookup,
                                              (u_char *) fuzz_ids[asking->id],
                                              &asking->waiter));
 }
@@ -1242,7 +1223,7 @@ fuzz_barrier_start(void)
     written.record.len = strlen(fuzz_keys[0]);
     written.revoked = 1;
 
-    b->barrier = ngx_http_agntkey_barrier_start(fuzz_barriers, &written,
+    b->barrier = ngx_http_agntkey_barrier_start(fuzz_own->barriers, &written,
                                                 fuzz_barrier_done, b);
     b->number = fuzz_barrier_number;
 }

@@ -66,12 +66,14 @@ my @admin = qw(agntkey_admin agntkey_admin_token_file
                agntkey_admin_workspace agntkey_admin_max_keys);
 
 {
-    my $file = 'src/ngx_http_agntkey_module.c';
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/;
+    my $text = join '', map {
+        open my $in, '<', $_ or die "$_: $!\n";
+        local $/;
+        <$in>;
+    } glob 'src/*/ngx_http_agntkey_*_module.c';
 
     my %here = map { $_ => 1 } @admin, map { $_->{text} =~ /^(\w+)/ } @guards;
-    my @there = <$in> =~ /ngx_string\("(agntkey\w*)"\),\s*
+    my @there = $text =~ /ngx_string\("(agntkey\w*)"\),\s*
                           NGX_HTTP_(?:AGNTKEY_EVERYWHERE|LOC_CONF)/gx;
 
     is(join(' ', sort keys %here), join(' ', sort @there),
