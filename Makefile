@@ -14,7 +14,7 @@ BUILD_PACKAGES = gcc make nginx nginx-dev libhiredis-dev libjansson-dev \
                  libssl-dev libpcre2-dev zlib1g-dev
 RUN_PACKAGES   = redis-server curl perl
 TEST_PACKAGES  = libtest-base-perl openssl nghttp2-client strace spin \
-                 clang llvm libclang-rt-dev? clang-tidy cppcheck \
+                 clang llvm libclang-rt-dev? clang-tidy cppcheck lua5.1 \
                  libnginx-mod-nchan? \
                  $(if $(shell command -v npm),,npm)
 BENCH_PACKAGES = wrk valgrind libnginx-mod-http-lua lua-nginx-redis \

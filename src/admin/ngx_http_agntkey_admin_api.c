@@ -91,9 +91,9 @@ static ngx_http_agntkey_route_t  ngx_http_agntkey_routes[] = {
 };
 
 
-static u_char  ngx_http_agntkey_openapi[] =
+/* docs/openapi.json */
+
 #include "ngx_http_agntkey_openapi.inc"
-;
 
 
 ngx_int_t
@@ -478,10 +478,6 @@ ngx_http_agntkey_admin_api_run(ngx_http_agntkey_admin_call_t *a,
 static ngx_int_t
 ngx_http_agntkey_admin_api_openapi(ngx_http_agntkey_admin_call_t *a)
 {
-    ngx_str_t  text;
-
-    text.data = ngx_http_agntkey_openapi;
-    text.len = sizeof(ngx_http_agntkey_openapi) - 1;
-
-    return ngx_http_agntkey_admin_response_text(a->request, NGX_HTTP_OK, &text);
+    return ngx_http_agntkey_admin_response_text(a->request, NGX_HTTP_OK,
+                                                &ngx_http_agntkey_openapi);
 }

@@ -131,38 +131,9 @@ static void ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
 static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
 
 
-/*
- * The workers that hold a lease, and the time by which those leases are over
- * that this Redis may not know of.
- *
- * A lease that ended by its own length ago is that of a worker that has died;
- * the length is there for a clock that was set.  A member whose lease cannot be
- * read is kept for the longest one.  The oldest come first, so more members
- * than are read at once become fewer with each call; until then the result is
- * an error.
- *
- * The last number is 1 if the mark was written: WAITAOF asks for the last write
- * of its connection, and a revocation that is repeated writes nothing else.
- */
+/* the script in src/lua */
 
-static ngx_str_t  ngx_http_agntkey_barrier_lua = ngx_string(
-    NGX_HTTP_AGNTKEY_LEASE_LUA_MARK
-    "local out={} "
-    "local all=redis.call('ZRANGE',KEYS[1],0,8191,'WITHSCORES') "
-    "for i=1,#all,2 do "
-    "local lease=tonumber(string.match(all[i],'/(%d+)$')) or 60000 "
-    "if tonumber(all[i+1])+lease<now then redis.pcall('ZREM',KEYS[1],all[i]) "
-    "else out[#out+1]=all[i] end end "
-    "local wrote=0 local function put(...) local said=redis.pcall(...) "
-    "if type(said)=='table' and said.ok then wrote=1 end return said end "
-    "local at,long=mark(tonumber(ARGV[3])) "
-    "if not at then at=long put('SET',KEYS[2],old) "
-    "elseif id then write(put,at,long) end "
-    "local _,replicas=string.gsub(info,'state=online','') "
-    "redis.call('PUBLISH',ARGV[1],ARGV[2]) "
-    "if #all==16384 then return redis.error_reply('ERR too many workers') end "
-    "return {now,at,replicas,out,wrote}"
-);
+#include "ngx_http_agntkey_lua_barrier.inc"
 
 
 ngx_http_agntkey_barriers_t *
@@ -279,7 +250,7 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     }
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_barrier_lua;
+    argv[1] = ngx_http_agntkey_lua_barrier;
     ngx_str_set(&argv[2], "2");
     ngx_str_set(&argv[3], "agntkey:workers");
     ngx_str_set(&argv[4], "agntkey:registry");

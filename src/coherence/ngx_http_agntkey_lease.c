@@ -142,30 +142,10 @@ static void ngx_http_agntkey_lease_arm(ngx_http_agntkey_lease_t *lease,
     ngx_msec_t ms);
 
 
-/* what a worker that has died over it leaves behind goes by itself */
+/* the scripts in src/lua */
 
-static ngx_str_t  ngx_http_agntkey_lease_lua_canary = ngx_string(
-    "for _,k in ipairs(KEYS) do redis.call('SET',k,'1','PX','10000') end "
-    "return redis.call('DEL',unpack(KEYS))"
-);
-
-/*
- * The registry is written before the message is sent that the lease hangs on,
- * and by Redis' own clock, which is the one that others read it by.  The mark
- * is looked at before: see NGX_HTTP_AGNTKEY_LEASE_LUA_MARK.
- */
-
-static ngx_str_t  ngx_http_agntkey_lease_lua_renew = ngx_string(
-    NGX_HTTP_AGNTKEY_LEASE_LUA_MARK
-    "if told~=info then return told end "
-    "if not string.find(info,'role:master') then "
-    "return redis.error_reply('READONLY not a primary') end "
-    "local lease=tonumber(ARGV[2]) "
-    "local at,long=mark(lease) "
-    "redis.call('ZADD',KEYS[1],string.format('%.0f',now+lease),ARGV[1]) "
-    "if at then write(redis.call,at,long) end "
-    "return redis.call('PUBLISH',ARGV[3],ARGV[4])"
-);
+#include "ngx_http_agntkey_lua_canary.inc"
+#include "ngx_http_agntkey_lua_renew.inc"
 
 
 ngx_http_agntkey_lease_t *
@@ -605,7 +585,7 @@ ngx_http_agntkey_lease_canary(ngx_http_agntkey_lease_t *lease)
     ngx_str_t  argv[3 + NGX_HTTP_AGNTKEY_LEASE_CANARIES];
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lease_lua_canary;
+    argv[1] = ngx_http_agntkey_lua_canary;
     ngx_str_set(&argv[2], "2");
     argv[3] = lease->canaries[0];
     argv[4] = lease->canaries[1];
@@ -677,7 +657,7 @@ ngx_http_agntkey_lease_renew(ngx_http_agntkey_lease_t *lease)
     lease->nonces++;
 
     ngx_str_set(&argv[0], "EVAL");
-    argv[1] = ngx_http_agntkey_lease_lua_renew;
+    argv[1] = ngx_http_agntkey_lua_renew;
     ngx_str_set(&argv[2], "2");
     ngx_str_set(&argv[3], "agntkey:workers");
     ngx_str_set(&argv[4], "agntkey:registry");

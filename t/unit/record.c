@@ -11,6 +11,8 @@
 
 #include "ngx_http_agntkey_record.h"
 
+#include "ngx_http_agntkey_lua_get.inc"
+
 
 #define TEST_DIGEST                                                           \
     "000102030405060708090a0b0c0d0e0f"                                        \
@@ -34,6 +36,31 @@ static char  *test_names[] = {
     "digest", "active", "workspace", "name", "scopes", "created_at",
     "expires_at", "revoked_at"
 };
+
+
+/* What the scripts return is read by the same order. */
+
+static void
+test_script(void)
+{
+    char         text[512], *p;
+    ngx_uint_t   i;
+
+    tap_case("the scripts ask for the same fields in the same order");
+
+    p = text + sprintf(text, "local F={");
+
+    for (i = 0; i < NGX_HTTP_AGNTKEY_FIELDS; i++) {
+        p += sprintf(p, "%s'%.*s'", i ? "," : "",
+                     (int) ngx_http_agntkey_record_fields[i].len,
+                     ngx_http_agntkey_record_fields[i].data);
+    }
+
+    (void) strcpy(p, "}");
+
+    tap_ok(strstr((char *) ngx_http_agntkey_lua_get.data, text) != NULL,
+           "%s", text);
+}
 
 
 static void
@@ -757,6 +784,7 @@ test_has_scope(void)
 int
 main(void)
 {
+    test_script();
     test_complete();
     test_missing();
     test_digest();
