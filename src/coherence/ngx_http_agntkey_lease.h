@@ -14,8 +14,8 @@
  *              it is to come back by the stream
  *     TRUSTED  it has; this is repeated a few times while a lease lasts
  *
- * Whoever loses one of the two connections begins anew.  The chapter
- * "Coherence" of docs/architecture.md says what each step is there for.
+ * Whoever loses one of the two connections begins anew.  "How a worker gets a
+ * lease" in docs/coherence.md says what each step is for.
  */
 
 

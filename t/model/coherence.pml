@@ -2,8 +2,8 @@
  * Copyright (C) the agntkey authors
  *
  * A model of how the workers' caches are kept coherent with Redis, and of the
- * receipt of a revocation. docs/architecture.md, "Coherence", has the rules in
- * words. t/model/run has spin look at every state that the model can reach.
+ * receipt of a revocation. docs/coherence.md has the rules in words.
+ * t/model/run has spin look at every state that the model can reach.
  *
  * The claim: a request that starts after a revocation has been answered is
  * never allowed, be it by a hit, by a look-up that it joins, or by its own.
