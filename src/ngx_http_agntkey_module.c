@@ -550,6 +550,8 @@ ngx_http_agntkey_init(ngx_conf_t *cf)
 
 
 /*
+ * The version is that of the code that runs, which a reload does not change.
+ *
  * With "master_process off" a reload makes a new configuration and no new
  * process: nobody calls init_process, and exit_process is called for the new
  * one.  It takes over what the process has.
@@ -560,13 +562,19 @@ ngx_http_agntkey_init_module(ngx_cycle_t *cycle)
 {
     ngx_http_agntkey_main_conf_t  *amcf, *old;
 
+    amcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_agntkey_module);
+
+    if (amcf && amcf->enabled) {
+        ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                      "agntkey: version " NGX_HTTP_AGNTKEY_VERSION);
+    }
+
     if (ngx_process != NGX_PROCESS_SINGLE
         || ngx_is_init_cycle(cycle->old_cycle))
     {
         return NGX_OK;
     }
 
-    amcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_agntkey_module);
     old = ngx_http_cycle_get_module_main_conf(cycle->old_cycle,
                                               ngx_http_agntkey_module);
 

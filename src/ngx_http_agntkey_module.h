@@ -18,6 +18,10 @@
 #include "ngx_http_agntkey_worker.h"
 
 
+/* as in docs/openapi.json and CHANGELOG.md */
+#define NGX_HTTP_AGNTKEY_VERSION   "0.1.0"
+
+
 /* read-only when the configuration has been read, but for the worker */
 
 typedef struct {

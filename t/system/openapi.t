@@ -119,6 +119,7 @@ sub nginx {
 
     return Agntkey::Nginx->new(
         name => $name, port => free_port(), server => $server,
+        log_level => 'notice',
         http => "agntkey_redis redis://127.0.0.1:$redis;",
     )->start;
 }
@@ -431,6 +432,19 @@ ok(ref $results eq 'ARRAY' && @$results >= @exchanges, 'and says something')
 for my $result (@{ $results // [] }) {
     my ($passed, $title, $details) = @$result;
     ok($passed, "document: $title") or diag($details =~ s/[^\n -~]/?/gr);
+}
+
+# The code that runs says which it is, and the document is of the same.
+{
+    my $version = eval {
+        $utf8->decode(http('GET /agntkey/openapi.json',
+                           port => $nginx->{port},
+                           headers => bearer($token))->{body})->{info}{version};
+    } // '';
+
+    like($version, qr/^\d+\.\d+\.\d+$/, 'a version in the document');
+    is(scalar($nginx->lines(qr/\[notice\] .*agntkey: version \Q$version\E$/)),
+       1, 'and in the log');
 }
 
 for ($nginx, $none, $odd) {
