@@ -477,7 +477,7 @@ static void
 ngx_http_agntkey_admin_keys_row_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n)
 {
-    u_char                          buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                          buf[NGX_HTTP_AGNTKEY_NAME_ROOM];
     ngx_int_t                       result, rv;
     ngx_http_agntkey_admin_json_t  *object;
     ngx_http_agntkey_admin_call_t  *a = data;
@@ -499,7 +499,7 @@ ngx_http_agntkey_admin_keys_row_handler(void *data, ngx_http_agntkey_redis_e rc,
                 /* it is written; who has not heard of it yet? */
 
                 ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
-                ngx_http_agntkey_keystore_key(buf, &written.record,
+                ngx_http_agntkey_keyspace_key(buf, &written.record,
                                               a->path_id.data);
                 ngx_http_agntkey_admin_keys_what(a, &written, replies[0]);
                 ngx_http_agntkey_admin_call_confirm(a, &written, object);
@@ -669,7 +669,7 @@ static ngx_int_t
 ngx_http_agntkey_admin_keys_spec(ngx_http_agntkey_admin_call_t *a,
     ngx_http_agntkey_redis_reply_t *reply)
 {
-    u_char                          buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                          buf[NGX_HTTP_AGNTKEY_NAME_ROOM];
     u_char                          zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
     ngx_int_t                       rc;
     ngx_str_t                       blank, id;
@@ -706,7 +706,7 @@ ngx_http_agntkey_admin_keys_spec(ngx_http_agntkey_admin_call_t *a,
 
     ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
 
-    ngx_http_agntkey_keystore_key(buf, &written.record, a->path_id.data);
+    ngx_http_agntkey_keyspace_key(buf, &written.record, a->path_id.data);
     written.fields = NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT;
     written.expires_at = reply->elts[2]->str;
 

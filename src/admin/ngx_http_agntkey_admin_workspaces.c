@@ -8,6 +8,7 @@
 #include "ngx_http_agntkey_admin_call.h"
 #include "ngx_http_agntkey_admin_response.h"
 #include "ngx_http_agntkey_query.h"
+#include "ngx_http_agntkey_token.h"
 
 
 /* in search of a name among others, PAGE_MAX members each */
@@ -309,7 +310,8 @@ ngx_http_agntkey_admin_workspaces_row_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n)
 {
-    u_char                           buf[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                           buf[NGX_HTTP_AGNTKEY_NAME_ROOM];
+    u_char                           tag[NGX_HTTP_AGNTKEY_TAG_LEN];
     ngx_int_t                        result, rv;
     ngx_http_agntkey_admin_json_t   *object;
     ngx_http_agntkey_redis_reply_t  *reply;
@@ -342,9 +344,12 @@ ngx_http_agntkey_admin_workspaces_row_handler(void *data,
             ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
             written.revoked = 1;
 
-            rv = ngx_http_agntkey_keystore_workspace(buf, &written.record,
-                                                     &a->path_id);
+            rv = ngx_http_agntkey_token_tag(&a->path_id, tag);
+
             if (rv == NGX_OK) {
+                ngx_http_agntkey_keyspace_workspace(buf, &written.record, tag,
+                                                    &a->path_id);
+
                 ngx_http_agntkey_admin_call_confirm(a, &written, object);
                 return;
             }

@@ -7,6 +7,7 @@
 #include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_clock.h"
 #include "ngx_http_agntkey_invalidation.h"
+#include "ngx_http_agntkey_keyspace.h"
 
 
 /* how long WAIT may hold up what is behind it, ms */
@@ -252,9 +253,9 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_barrier;
     ngx_str_set(&argv[2], "2");
-    ngx_str_set(&argv[3], "agntkey:workers");
-    ngx_str_set(&argv[4], "agntkey:registry");
-    ngx_str_set(&argv[5], NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER);
+    ngx_str_set(&argv[3], NGX_HTTP_AGNTKEY_NAME_WORKERS);
+    ngx_str_set(&argv[4], NGX_HTTP_AGNTKEY_NAME_REGISTRY);
+    ngx_str_set(&argv[5], NGX_HTTP_AGNTKEY_NAME_BARRIER);
     argv[6].data = text;
     argv[6].len = ngx_sprintf(text, "%V %uL",
                            ngx_http_agntkey_lease_channel(barriers->lease),

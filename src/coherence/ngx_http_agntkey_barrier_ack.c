@@ -135,8 +135,8 @@ ngx_http_agntkey_barrier_ack_echo(ngx_http_agntkey_barrier_ack_t *acks,
     if (text->len < channel.len + 2
         || text->len > channel.len + 1 + NGX_INT64_LEN
         || text->data[channel.len] != ' '
-        || ngx_strncmp(text->data, NGX_HTTP_AGNTKEY_WORKER_CHANNEL,
-                       sizeof(NGX_HTTP_AGNTKEY_WORKER_CHANNEL) - 1)
+        || ngx_strncmp(text->data, NGX_HTTP_AGNTKEY_NAME_WORKER,
+                       sizeof(NGX_HTTP_AGNTKEY_NAME_WORKER) - 1)
            != 0)
     {
         return;

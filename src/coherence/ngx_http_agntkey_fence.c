@@ -6,6 +6,7 @@
 
 #include "ngx_http_agntkey_fence.h"
 #include "ngx_http_agntkey_clock.h"
+#include "ngx_http_agntkey_keyspace.h"
 
 
 /* where Redis does not let us write: the pause before the next attempt, ms */
@@ -157,7 +158,8 @@ ngx_http_agntkey_fence_commands(ngx_http_agntkey_fence_t *fence)
     }
 
     ngx_str_set(&argv[0], "DEL");
-    ngx_str_set(&argv[1], "agntkey:key:canary:fence");
+    ngx_str_set(&argv[1],
+                NGX_HTTP_AGNTKEY_NAME_KEY NGX_HTTP_AGNTKEY_NAME_CANARY "fence");
 
     return ngx_http_agntkey_redis_resp_format(argv, 2, &fence->write);
 }

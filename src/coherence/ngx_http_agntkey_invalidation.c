@@ -6,6 +6,7 @@
 
 #include "ngx_http_agntkey_invalidation.h"
 #include "ngx_http_agntkey_clock.h"
+#include "ngx_http_agntkey_keyspace.h"
 
 
 #define NGX_HTTP_AGNTKEY_INVALIDATION_INVALIDATE  "__redis__:invalidate"
@@ -333,9 +334,9 @@ ngx_http_agntkey_invalidation_track(ngx_http_agntkey_invalidation_t *inv,
     argv[4].len = ngx_sprintf(buf, "%L", id) - buf;
     ngx_str_set(&argv[5], "BCAST");
     ngx_str_set(&argv[6], "PREFIX");
-    ngx_str_set(&argv[7], "agntkey:key:");
+    ngx_str_set(&argv[7], NGX_HTTP_AGNTKEY_NAME_KEY);
     ngx_str_set(&argv[8], "PREFIX");
-    ngx_str_set(&argv[9], "agntkey:workspace:");
+    ngx_str_set(&argv[9], NGX_HTTP_AGNTKEY_NAME_WORKSPACE);
 
     (void) ngx_http_agntkey_invalidation_send(inv, argv, 10,
                                    ngx_http_agntkey_invalidation_track_handler);
@@ -375,7 +376,7 @@ ngx_http_agntkey_invalidation_subscribe(ngx_http_agntkey_invalidation_t *inv)
 
     if (inv->tracking) {
         ngx_str_set(&argv[2], NGX_HTTP_AGNTKEY_INVALIDATION_INVALIDATE);
-        ngx_str_set(&argv[3], NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER);
+        ngx_str_set(&argv[3], NGX_HTTP_AGNTKEY_NAME_BARRIER);
         argc = 4;
     }
 
@@ -482,7 +483,7 @@ ngx_http_agntkey_invalidation_deliver(ngx_http_agntkey_invalidation_t *inv,
     }
 
     if (ngx_http_agntkey_invalidation_is(channel,
-                                       NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER)) {
+                                       NGX_HTTP_AGNTKEY_NAME_BARRIER)) {
         inv->handlers.barrier(inv->data, &elts[2]->str);
 
     } else {

@@ -21,10 +21,6 @@
 #include "ngx_http_agntkey_redis_conf.h"
 
 
-/* the channel by which everybody asks how far everybody is */
-#define NGX_HTTP_AGNTKEY_INVALIDATION_BARRIER   "agntkey:barrier"
-
-
 typedef struct ngx_http_agntkey_invalidation_s  ngx_http_agntkey_invalidation_t;
 
 

@@ -14,7 +14,8 @@
 /* one below each of the prefixes that are tracked */
 #define NGX_HTTP_AGNTKEY_LEASE_CANARIES    2
 #define NGX_HTTP_AGNTKEY_LEASE_CANARY_MAX                                     \
-    (sizeof("agntkey:workspace:canary:") - 1 + NGX_HTTP_AGNTKEY_WORKER_LEN)
+    (sizeof(NGX_HTTP_AGNTKEY_NAME_WORKSPACE NGX_HTTP_AGNTKEY_NAME_CANARY) - 1 \
+     + NGX_HTTP_AGNTKEY_WORKER_LEN)
 
 /* "<host>/<pid>/<worker>/<lease>" */
 #define NGX_HTTP_AGNTKEY_LEASE_MEMBER_MAX                                     \
@@ -217,7 +218,7 @@ ngx_http_agntkey_lease_destroy(ngx_http_agntkey_lease_t *lease)
 
     if (lease->registered || lease->left.len) {
         ngx_str_set(&argv[0], "ZREM");
-        ngx_str_set(&argv[1], "agntkey:workers");
+        ngx_str_set(&argv[1], NGX_HTTP_AGNTKEY_NAME_WORKERS);
         argv[2] = lease->registered ? lease->member : lease->left;
 
         if (ngx_http_agntkey_redis_resp_format(argv, 3, &bytes) == NGX_OK) {
@@ -298,7 +299,10 @@ ngx_http_agntkey_lease_names(ngx_http_agntkey_lease_t *lease)
     size_t       len;
     ngx_uint_t   i;
 
-    static const char  *prefixes[] = { "agntkey:key:", "agntkey:workspace:" };
+    static const char  *prefixes[] = {
+        NGX_HTTP_AGNTKEY_NAME_KEY NGX_HTTP_AGNTKEY_NAME_CANARY,
+        NGX_HTTP_AGNTKEY_NAME_WORKSPACE NGX_HTTP_AGNTKEY_NAME_CANARY
+    };
 
     for (i = sizeof(lease->number); i && ++lease->number[i - 1] == 0; i--) {
         /* void */
@@ -310,7 +314,7 @@ ngx_http_agntkey_lease_names(ngx_http_agntkey_lease_t *lease)
 
     p = lease->channel_buf;
     lease->channel.data = p;
-    lease->channel.len = ngx_sprintf(p, NGX_HTTP_AGNTKEY_WORKER_CHANNEL "%*s",
+    lease->channel.len = ngx_sprintf(p, NGX_HTTP_AGNTKEY_NAME_WORKER "%*s",
                                      len, lease->worker)
                          - p;
 
@@ -326,7 +330,7 @@ ngx_http_agntkey_lease_names(ngx_http_agntkey_lease_t *lease)
 
     for (i = 0; i < NGX_HTTP_AGNTKEY_LEASE_CANARIES; i++) {
         lease->canaries[i].data = p;
-        p = ngx_sprintf(p, "%scanary:%*s", prefixes[i], len, lease->worker);
+        p = ngx_sprintf(p, "%s%*s", prefixes[i], len, lease->worker);
         lease->canaries[i].len = p - lease->canaries[i].data;
     }
 }
@@ -504,7 +508,7 @@ ngx_http_agntkey_lease_remove(ngx_http_agntkey_lease_t *lease)
     }
 
     ngx_str_set(&argv[0], "ZREM");
-    ngx_str_set(&argv[1], "agntkey:workers");
+    ngx_str_set(&argv[1], NGX_HTTP_AGNTKEY_NAME_WORKERS);
     argv[2] = lease->left;
 
     if (ngx_http_agntkey_lease_send(lease, argv, 3,
@@ -659,8 +663,8 @@ ngx_http_agntkey_lease_renew(ngx_http_agntkey_lease_t *lease)
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_renew;
     ngx_str_set(&argv[2], "2");
-    ngx_str_set(&argv[3], "agntkey:workers");
-    ngx_str_set(&argv[4], "agntkey:registry");
+    ngx_str_set(&argv[3], NGX_HTTP_AGNTKEY_NAME_WORKERS);
+    ngx_str_set(&argv[4], NGX_HTTP_AGNTKEY_NAME_REGISTRY);
     argv[5] = lease->member;
     argv[6].data = length;
     argv[6].len = ngx_sprintf(length, "%M", lease->length) - length;

@@ -26,15 +26,15 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_agntkey_keyspace.h"
 #include "ngx_http_agntkey_redis.h"
 #include "ngx_http_agntkey_redis_conf.h"
 
 
 /* how a worker is told from others, hex digits, and where it listens */
 #define NGX_HTTP_AGNTKEY_WORKER_LEN       16
-#define NGX_HTTP_AGNTKEY_WORKER_CHANNEL   "agntkey:worker:"
 #define NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN                                   \
-    (sizeof(NGX_HTTP_AGNTKEY_WORKER_CHANNEL) - 1 + NGX_HTTP_AGNTKEY_WORKER_LEN)
+    (sizeof(NGX_HTTP_AGNTKEY_NAME_WORKER) - 1 + NGX_HTTP_AGNTKEY_WORKER_LEN)
 
 
 /* no lease is longer, ms; as in src/lua/mark.lua */

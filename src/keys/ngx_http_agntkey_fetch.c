@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_agntkey_fetch.h"
+#include "ngx_http_agntkey_keyspace.h"
 
 
 /*
@@ -15,7 +16,7 @@
 #define NGX_HTTP_AGNTKEY_HINTS        1024
 
 #define NGX_HTTP_AGNTKEY_WS_KEY_MAX                                           \
-    (sizeof(NGX_HTTP_AGNTKEY_FETCH_WORKSPACE "{}")                            \
+    (sizeof(NGX_HTTP_AGNTKEY_NAME_WORKSPACE "{}")                            \
      + NGX_HTTP_AGNTKEY_TAG_LEN + NGX_HTTP_AGNTKEY_WORKSPACE_MAX)
 
 /* "*3 $4 HGET $90 <key> $6 active", with a CR LF after each */
@@ -168,7 +169,7 @@ ngx_http_agntkey_fetcher_init(ngx_http_agntkey_fetcher_t *fetcher)
 
     ngx_str_set(&argv[0], "HMGET");
     ngx_str_set(&argv[1],
-                NGX_HTTP_AGNTKEY_FETCH_KEY NGX_HTTP_AGNTKEY_FETCH_SLOT);
+                NGX_HTTP_AGNTKEY_NAME_KEY NGX_HTTP_AGNTKEY_FETCH_SLOT);
 
     for (i = 0; i < NGX_HTTP_AGNTKEY_FIELDS; i++) {
         argv[2 + i] = ngx_http_agntkey_record_fields[i];
@@ -578,19 +579,12 @@ static ngx_int_t
 ngx_http_agntkey_fetch_set_hint(ngx_http_agntkey_hint_t *hint, u_char *id,
     ngx_str_t *workspace)
 {
-    u_char     *p, key[NGX_HTTP_AGNTKEY_WS_KEY_MAX];
-    ngx_int_t   rc;
-    ngx_str_t   argv[3], bytes;
-
-    p = ngx_cpymem(key, NGX_HTTP_AGNTKEY_FETCH_WORKSPACE "{",
-                   sizeof(NGX_HTTP_AGNTKEY_FETCH_WORKSPACE "{") - 1);
-    p = ngx_cpymem(p, id, NGX_HTTP_AGNTKEY_TAG_LEN);
-    *p++ = '}';
-    p = ngx_cpymem(p, workspace->data, workspace->len);
+    u_char     key[NGX_HTTP_AGNTKEY_NAME_ROOM];
+    ngx_int_t  rc;
+    ngx_str_t  argv[3], bytes;
 
     ngx_str_set(&argv[0], "HGET");
-    argv[1].data = key;
-    argv[1].len = p - key;
+    ngx_http_agntkey_keyspace_workspace(key, &argv[1], id, workspace);
     ngx_str_set(&argv[2], "active");
 
     if (ngx_http_agntkey_redis_resp_format(argv, 3, &bytes) != NGX_OK) {

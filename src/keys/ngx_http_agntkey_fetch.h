@@ -22,9 +22,6 @@
 #include "ngx_http_agntkey_token.h"
 
 
-#define NGX_HTTP_AGNTKEY_FETCH_KEY          "agntkey:key:"
-#define NGX_HTTP_AGNTKEY_FETCH_WORKSPACE    "agntkey:workspace:"
-
 /* an id, as it stands in the name of a key's record */
 #define NGX_HTTP_AGNTKEY_FETCH_SLOT         "{0000}00000000"
 

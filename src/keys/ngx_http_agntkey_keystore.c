@@ -19,8 +19,6 @@ static ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_read(
 static ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_write(
     ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
-static void ngx_http_agntkey_keystore_tagged(u_char *buf, ngx_str_t *name,
-    const char *kind, u_char *tag, ngx_str_t *workspace);
 
 
 /* the scripts in src/lua, which say there what they take and do */
@@ -39,13 +37,13 @@ ngx_http_agntkey_keystore_get(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_caller_t *caller, u_char *id,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_NAME_ROOM];
     ngx_str_t  argv[8];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_get;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_keystore_key(key, &argv[3], id);
+    ngx_http_agntkey_keyspace_key(key, &argv[3], id);
     argv[4].data = id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     argv[5] = caller->pin;
@@ -59,7 +57,7 @@ ngx_http_agntkey_keystore_create(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_caller_t *caller, ngx_http_agntkey_key_spec_t *spec,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char                           key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                           key[NGX_HTTP_AGNTKEY_NAME_ROOM];
     ngx_str_t                        argv[16];
     ngx_http_agntkey_redis_batch_t  *batch;
 
@@ -71,7 +69,7 @@ ngx_http_agntkey_keystore_create(ngx_http_agntkey_redis_t *redis,
     /* in another slot, so not in the script; a name too many harms nobody */
 
     ngx_str_set(&argv[0], "ZADD");
-    ngx_str_set(&argv[1], "agntkey:workspaces");
+    ngx_str_set(&argv[1], NGX_HTTP_AGNTKEY_NAME_WORKSPACES);
     ngx_str_set(&argv[2], "0");
     argv[3] = spec->workspace;
 
@@ -82,7 +80,7 @@ ngx_http_agntkey_keystore_create(ngx_http_agntkey_redis_t *redis,
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_create;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_keystore_key(key, &argv[3], spec->id);
+    ngx_http_agntkey_keyspace_key(key, &argv[3], spec->id);
     argv[4].data = spec->id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     ngx_str_null(&argv[5]);
@@ -120,14 +118,14 @@ ngx_http_agntkey_keystore_change(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_key_patch_t *patch,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char      key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char      key[NGX_HTTP_AGNTKEY_NAME_ROOM];
     ngx_str_t   argv[15], *value[3];
     ngx_uint_t  i;
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_change;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_keystore_key(key, &argv[3], id);
+    ngx_http_agntkey_keyspace_key(key, &argv[3], id);
     argv[4].data = id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     argv[5] = caller->pin;
@@ -162,13 +160,13 @@ ngx_http_agntkey_keystore_revoke(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_caller_t *caller, u_char *id,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_NAME_ROOM];
     ngx_str_t  argv[8];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_revoke;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_keystore_key(key, &argv[3], id);
+    ngx_http_agntkey_keyspace_key(key, &argv[3], id);
     argv[4].data = id;
     argv[4].len = NGX_HTTP_AGNTKEY_ID_LEN;
     argv[5] = caller->pin;
@@ -185,15 +183,15 @@ ngx_http_agntkey_keystore_rotate(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_key_spec_t *spec, ngx_str_t *overlap,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
-    u_char     new_key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_NAME_ROOM];
+    u_char     new_key[NGX_HTTP_AGNTKEY_NAME_ROOM];
     ngx_str_t  argv[16];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_rotate;
     ngx_str_set(&argv[2], "2");
-    ngx_http_agntkey_keystore_key(key, &argv[3], id);
-    ngx_http_agntkey_keystore_key(new_key, &argv[4], spec->id);
+    ngx_http_agntkey_keyspace_key(key, &argv[3], id);
+    ngx_http_agntkey_keyspace_key(new_key, &argv[4], spec->id);
     argv[5].data = id;
     argv[5].len = NGX_HTTP_AGNTKEY_ID_LEN;
     argv[6] = caller->pin;
@@ -217,14 +215,13 @@ ngx_http_agntkey_keystore_list(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_page_t *page, u_char *tag,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX], limit[NGX_INT_T_LEN];
+    u_char     key[NGX_HTTP_AGNTKEY_NAME_ROOM], limit[NGX_INT_T_LEN];
     ngx_str_t  argv[12];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_list;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_keystore_tagged(key, &argv[3], "index", tag,
-                                     &page->workspace);
+    ngx_http_agntkey_keyspace_index(key, &argv[3], tag, &page->workspace);
     argv[4].data = tag;
     argv[4].len = NGX_HTTP_AGNTKEY_TAG_LEN;
 
@@ -252,7 +249,7 @@ ngx_http_agntkey_keystore_workspaces(ngx_http_agntkey_redis_t *redis,
     ngx_str_t  argv[7];
 
     ngx_str_set(&argv[0], "ZRANGEBYLEX");
-    ngx_str_set(&argv[1], "agntkey:workspaces");
+    ngx_str_set(&argv[1], NGX_HTTP_AGNTKEY_NAME_WORKSPACES);
     argv[2] = *from;
     ngx_str_set(&argv[3], "+");
     ngx_str_set(&argv[4], "LIMIT");
@@ -270,7 +267,7 @@ ngx_http_agntkey_keystore_workspace_states(ngx_http_agntkey_redis_t *redis,
     ngx_str_t *names, ngx_uint_t n,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char                           key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char                           key[NGX_HTTP_AGNTKEY_NAME_ROOM];
     u_char                           tag[NGX_HTTP_AGNTKEY_TAG_LEN];
     ngx_str_t                        argv[4];
     ngx_uint_t                       i;
@@ -288,8 +285,7 @@ ngx_http_agntkey_keystore_workspace_states(ngx_http_agntkey_redis_t *redis,
         }
 
         ngx_str_set(&argv[0], "HMGET");
-        ngx_http_agntkey_keystore_tagged(key, &argv[1], "workspace", tag,
-                                         &names[i]);
+        ngx_http_agntkey_keyspace_workspace(key, &argv[1], tag, &names[i]);
         ngx_str_set(&argv[2], "active");
         ngx_str_set(&argv[3], "created_at");
 
@@ -298,8 +294,7 @@ ngx_http_agntkey_keystore_workspace_states(ngx_http_agntkey_redis_t *redis,
         }
 
         ngx_str_set(&argv[0], "ZCARD");
-        ngx_http_agntkey_keystore_tagged(key, &argv[1], "index", tag,
-                                         &names[i]);
+        ngx_http_agntkey_keyspace_index(key, &argv[1], tag, &names[i]);
 
         if (ngx_http_agntkey_redis_batch_send(batch, argv, 2) != NGX_OK) {
             goto failed;
@@ -323,7 +318,7 @@ ngx_http_agntkey_keystore_workspace_set(ngx_http_agntkey_redis_t *redis,
     ngx_http_agntkey_caller_t *caller, ngx_str_t *name, ngx_uint_t active,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
-    u_char     key[NGX_HTTP_AGNTKEY_RECORD_MAX];
+    u_char     key[NGX_HTTP_AGNTKEY_NAME_ROOM];
     u_char     tag[NGX_HTTP_AGNTKEY_TAG_LEN];
     ngx_str_t  argv[11];
 
@@ -334,7 +329,7 @@ ngx_http_agntkey_keystore_workspace_set(ngx_http_agntkey_redis_t *redis,
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_agntkey_lua_workspace;
     ngx_str_set(&argv[2], "1");
-    ngx_http_agntkey_keystore_tagged(key, &argv[3], "workspace", tag, name);
+    ngx_http_agntkey_keyspace_workspace(key, &argv[3], tag, name);
     argv[4].data = tag;
     argv[4].len = NGX_HTTP_AGNTKEY_TAG_LEN;
     argv[5] = caller->pin;
@@ -393,44 +388,4 @@ ngx_http_agntkey_keystore_write(ngx_http_agntkey_redis_t *redis,
     }
 
     return batch;
-}
-
-
-void
-ngx_http_agntkey_keystore_key(u_char *buf, ngx_str_t *name, u_char *id)
-{
-    name->data = buf;
-    name->len = ngx_sprintf(buf, "agntkey:key:{%*s}%*s",
-                            (size_t) NGX_HTTP_AGNTKEY_TAG_LEN, id,
-                            (size_t) (NGX_HTTP_AGNTKEY_ID_LEN
-                                      - NGX_HTTP_AGNTKEY_TAG_LEN),
-                            id + NGX_HTTP_AGNTKEY_TAG_LEN)
-                - buf;
-}
-
-
-ngx_int_t
-ngx_http_agntkey_keystore_workspace(u_char *buf, ngx_str_t *name,
-    ngx_str_t *workspace)
-{
-    u_char  tag[NGX_HTTP_AGNTKEY_TAG_LEN];
-
-    if (ngx_http_agntkey_token_tag(workspace, tag) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    ngx_http_agntkey_keystore_tagged(buf, name, "workspace", tag, workspace);
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_http_agntkey_keystore_tagged(u_char *buf, ngx_str_t *name,
-    const char *kind, u_char *tag, ngx_str_t *workspace)
-{
-    name->data = buf;
-    name->len = ngx_sprintf(buf, "agntkey:%s:{%*s}%V", kind,
-                            (size_t) NGX_HTTP_AGNTKEY_TAG_LEN, tag, workspace)
-                - buf;
 }

@@ -15,15 +15,13 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_agntkey_keyspace.h"
 #include "ngx_http_agntkey_record.h"
 #include "ngx_http_agntkey_redis_batch.h"
 
 
 /* keys or workspaces on one page */
 #define NGX_HTTP_AGNTKEY_PAGE_MAX        100
-
-/* of the name of a record or of another key of a workspace, bytes */
-#define NGX_HTTP_AGNTKEY_RECORD_MAX      128
 
 /* of a key with its last use, as the scripts return it */
 #define NGX_HTTP_AGNTKEY_ROW             (NGX_HTTP_AGNTKEY_FIELDS + 1)
@@ -135,14 +133,6 @@ ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_workspace_set(
     ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
     ngx_str_t *name, ngx_uint_t active,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
-
-/*
- * The names of the records of a key and of a workspace in Redis, made in buf
- * of NGX_HTTP_AGNTKEY_RECORD_MAX bytes.
- */
-void ngx_http_agntkey_keystore_key(u_char *buf, ngx_str_t *name, u_char *id);
-ngx_int_t ngx_http_agntkey_keystore_workspace(u_char *buf, ngx_str_t *name,
-    ngx_str_t *workspace);
 
 
 #endif /* _NGX_HTTP_AGNTKEY_KEYSTORE_H_INCLUDED_ */

@@ -6,6 +6,7 @@
 
 #include "ngx_http_agntkey_lookup.h"
 #include "ngx_http_agntkey_clock.h"
+#include "ngx_http_agntkey_keyspace.h"
 #include "ngx_http_agntkey_token.h"
 
 
@@ -313,9 +314,8 @@ void
 ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
     ngx_str_t *key)
 {
-    u_char                     *p, id[NGX_HTTP_AGNTKEY_ID_LEN];
-    size_t                      n;
-    ngx_str_t                   name;
+    u_char                      id[NGX_HTTP_AGNTKEY_ID_LEN];
+    ngx_str_t                   workspace;
     ngx_http_agntkey_flight_t  *flight;
 
     if (lookup->cache == NULL) {
@@ -327,18 +327,9 @@ ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
         return;
     }
 
-    p = key->data;
-    n = sizeof(NGX_HTTP_AGNTKEY_FETCH_KEY) - 1;
+    switch (ngx_http_agntkey_keyspace_parse(key, id, &workspace)) {
 
-    if (key->len == n + sizeof(NGX_HTTP_AGNTKEY_FETCH_SLOT) - 1
-        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_FETCH_KEY, n) == 0)
-    {
-        p += n + 1;
-        ngx_memcpy(id, p, NGX_HTTP_AGNTKEY_TAG_LEN);
-        ngx_memcpy(id + NGX_HTTP_AGNTKEY_TAG_LEN,
-                   p + NGX_HTTP_AGNTKEY_TAG_LEN + 1,
-                   NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
-
+    case NGX_HTTP_AGNTKEY_KEYSPACE_KEY:
         ngx_http_agntkey_cache_forget(lookup->cache, id);
 
         flight = ngx_http_agntkey_lookup_opened(lookup, id);
@@ -347,22 +338,14 @@ ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
             ngx_http_agntkey_lookup_flight_unlist(flight);
         }
 
-        return;
-    }
+        break;
 
-    /* "{tag}" and the name */
+    case NGX_HTTP_AGNTKEY_KEYSPACE_WORKSPACE:
+        ngx_http_agntkey_cache_forget_workspace(lookup->cache, id, &workspace);
+        break;
 
-    n = sizeof(NGX_HTTP_AGNTKEY_FETCH_WORKSPACE) - 1;
-
-    if (key->len > n + NGX_HTTP_AGNTKEY_TAG_LEN + 2
-        && ngx_strncmp(p, NGX_HTTP_AGNTKEY_FETCH_WORKSPACE, n) == 0)
-    {
-        p += n + 1;
-
-        name.data = p + NGX_HTTP_AGNTKEY_TAG_LEN + 1;
-        name.len = key->data + key->len - name.data;
-
-        ngx_http_agntkey_cache_forget_workspace(lookup->cache, p, &name);
+    default: /* NGX_HTTP_AGNTKEY_KEYSPACE_OTHER */
+        break;
     }
 }
 

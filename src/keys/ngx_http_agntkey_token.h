@@ -19,9 +19,9 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "ngx_http_agntkey_keyspace.h"
 
-#define NGX_HTTP_AGNTKEY_TAG_LEN      4
-#define NGX_HTTP_AGNTKEY_ID_LEN       12
+
 #define NGX_HTTP_AGNTKEY_SECRET_LEN   32
 #define NGX_HTTP_AGNTKEY_CHECK_LEN    6
 

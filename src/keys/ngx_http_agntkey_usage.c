@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_agntkey_usage.h"
+#include "ngx_http_agntkey_keyspace.h"
 #include "ngx_http_agntkey_record.h"
 #include "ngx_http_agntkey_token.h"
 
@@ -264,21 +265,16 @@ ngx_http_agntkey_usage_write(ngx_http_agntkey_usage_t *usage)
 static ngx_int_t
 ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use)
 {
-    u_char  *p;
-    u_char      key[sizeof("agntkey:used:{}") + NGX_HTTP_AGNTKEY_TAG_LEN
-                    + NGX_HTTP_AGNTKEY_WORKSPACE_MAX];
-    u_char      at[NGX_INT64_LEN];
-    ngx_int_t   rc;
-    ngx_str_t   argv[5], bytes;
+    u_char     key[NGX_HTTP_AGNTKEY_NAME_ROOM];
+    u_char     at[NGX_INT64_LEN];
+    ngx_int_t  rc;
+    ngx_str_t  workspace, argv[5], bytes;
 
-    p = ngx_cpymem(key, "agntkey:used:{", sizeof("agntkey:used:{") - 1);
-    p = ngx_cpymem(p, use->id, NGX_HTTP_AGNTKEY_TAG_LEN);
-    *p++ = '}';
-    p = ngx_cpymem(p, use->workspace, use->nworkspace);
+    workspace.data = use->workspace;
+    workspace.len = use->nworkspace;
 
     ngx_str_set(&argv[0], "ZADD");
-    argv[1].data = key;
-    argv[1].len = p - key;
+    ngx_http_agntkey_keyspace_used(key, &argv[1], use->id, &workspace);
     ngx_str_set(&argv[2], "GT");
     argv[3].data = at;
     argv[3].len = ngx_sprintf(at, "%L", use->at) - at;

@@ -24,7 +24,7 @@
  * not forget.  Where the bytes are cut must make no difference to anything.
  *
  * Files: invalidation lease barrier_ack barrier lookup fetch cache record
- * Files: redis_resp token usage worker
+ * Files: redis_resp token usage worker keyspace
  */
 
 
