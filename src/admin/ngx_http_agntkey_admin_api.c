@@ -123,6 +123,7 @@ ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
     tp = ngx_timeofday();
 
     a->request = r;
+    a->worker = amcf->worker;
     a->redis = amcf->worker->admin;
     a->now = (int64_t) tp->sec * 1000 + tp->msec;
     a->begun = ngx_http_agntkey_clock();

@@ -11,8 +11,8 @@
 
 
 static void ngx_http_agntkey_admin_call_cleanup(void *data);
-static void ngx_http_agntkey_admin_call_confirmed(void *data, ngx_int_t rc,
-    ngx_http_agntkey_receipt_t *receipt);
+static ngx_int_t ngx_http_agntkey_admin_call_begin(
+    ngx_http_agntkey_admin_call_t *a);
 static ngx_uint_t ngx_http_agntkey_admin_call_half_done(ngx_str_t *error);
 
 
@@ -141,12 +141,31 @@ ngx_int_t
 ngx_http_agntkey_admin_call_wait(ngx_http_agntkey_admin_call_t *a,
     ngx_http_agntkey_redis_batch_t *batch)
 {
+    a->batch = batch;
+
+    return ngx_http_agntkey_admin_call_begin(a);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_admin_call_wait_revocation(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_revocation_t *revocation)
+{
+    a->revocation = revocation;
+
+    return ngx_http_agntkey_admin_call_begin(a);
+}
+
+
+static ngx_int_t
+ngx_http_agntkey_admin_call_begin(ngx_http_agntkey_admin_call_t *a)
+{
     ngx_http_cleanup_t  *cln;
     ngx_http_request_t  *r;
 
     r = a->request;
 
-    if (batch == NULL) {
+    if (a->batch == NULL && a->revocation == NULL) {
         return ngx_http_agntkey_admin_response_problem(r,
                                          NGX_HTTP_SERVICE_UNAVAILABLE,
                                          "store_unavailable",
@@ -156,11 +175,10 @@ ngx_http_agntkey_admin_call_wait(ngx_http_agntkey_admin_call_t *a,
 
     cln = ngx_http_cleanup_add(r, 0);
     if (cln == NULL) {
-        ngx_http_agntkey_redis_batch_cancel(batch);
+        ngx_http_agntkey_admin_call_cleanup(a);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    a->batch = batch;
     cln->handler = ngx_http_agntkey_admin_call_cleanup;
     cln->data = a;
 
@@ -186,9 +204,9 @@ ngx_http_agntkey_admin_call_cleanup(void *data)
         a->batch = NULL;
     }
 
-    if (a->barrier) {
-        ngx_http_agntkey_barrier_cancel(a->barrier);
-        a->barrier = NULL;
+    if (a->revocation) {
+        ngx_http_agntkey_revocation_cancel(a->revocation);
+        a->revocation = NULL;
     }
 
     if (a->object) {
@@ -213,27 +231,7 @@ ngx_http_agntkey_admin_call_done(ngx_http_agntkey_admin_call_t *a, ngx_int_t rc)
 
 
 void
-ngx_http_agntkey_admin_call_confirm(ngx_http_agntkey_admin_call_t *a,
-    ngx_http_agntkey_written_t *written, ngx_http_agntkey_admin_json_t *object)
-{
-    ngx_http_agntkey_main_conf_t  *amcf;
-
-    amcf = ngx_http_get_module_main_conf(a->request, ngx_http_agntkey_module);
-
-    ngx_http_agntkey_lookup_forget(amcf->worker->lookup, &written->record);
-
-    a->object = object;
-    a->barrier = ngx_http_agntkey_barrier_start(amcf->worker->barriers, written,
-                                          ngx_http_agntkey_admin_call_confirmed,
-                                          a);
-    if (a->barrier == NULL) {
-        ngx_http_agntkey_admin_call_confirmed(a, NGX_ERROR, NULL);
-    }
-}
-
-
-static void
-ngx_http_agntkey_admin_call_confirmed(void *data, ngx_int_t rc,
+ngx_http_agntkey_admin_call_revoked(void *data, ngx_int_t rc,
     ngx_http_agntkey_receipt_t *receipt)
 {
     int64_t                         took;
@@ -249,7 +247,7 @@ ngx_http_agntkey_admin_call_confirmed(void *data, ngx_int_t rc,
     object = a->object;
 
     a->object = NULL;
-    a->barrier = NULL;
+    a->revocation = NULL;
 
     if (rc != NGX_OK) {
         ngx_http_agntkey_admin_json_drop(object);

@@ -16,8 +16,8 @@
 #include <ngx_http.h>
 
 #include "ngx_http_agntkey_admin_json.h"
-#include "ngx_http_agntkey_barrier.h"
 #include "ngx_http_agntkey_keystore.h"
+#include "ngx_http_agntkey_revocation.h"
 
 
 typedef struct ngx_http_agntkey_route_s  ngx_http_agntkey_route_t;
@@ -30,11 +30,11 @@ typedef struct ngx_http_agntkey_admin_call_s  ngx_http_agntkey_admin_call_t;
 struct ngx_http_agntkey_admin_call_s {
     ngx_http_request_t                *request;
     ngx_http_agntkey_redis_t          *redis;
-    ngx_http_agntkey_redis_batch_t    *batch;     /* set while it waits ... */
-    ngx_http_agntkey_barrier_t        *barrier;   /* ... or this */
+    ngx_http_agntkey_worker_t         *worker;
+    ngx_http_agntkey_redis_batch_t    *batch;      /* set while it waits ... */
+    ngx_http_agntkey_revocation_t     *revocation; /* ... or this */
     ngx_http_agntkey_route_t          *route;
     unsigned                           writes:1;  /* may have changed a thing */
-    unsigned                           revokes:1; /* every worker has to know */
 
     ngx_str_t                          path_id;   /* of the path: id or name */
     ngx_http_agntkey_caller_t          caller;
@@ -74,12 +74,15 @@ void ngx_http_agntkey_admin_call_done(ngx_http_agntkey_admin_call_t *a,
     ngx_int_t rc);
 
 /*
- * What a call ends with that has taken something from a record: waits until no
- * worker can go by what was before, and answers with the object and a receipt.
- * The object is freed in any case.
+ * The same for a revocation, which ends the request by
+ * ngx_http_agntkey_admin_call_revoked(), its handler: with a->object, which is
+ * freed in any case, and a receipt.
  */
-void ngx_http_agntkey_admin_call_confirm(ngx_http_agntkey_admin_call_t *a,
-    ngx_http_agntkey_written_t *written, ngx_http_agntkey_admin_json_t *object);
+ngx_int_t ngx_http_agntkey_admin_call_wait_revocation(
+    ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_revocation_t *revocation);
+void ngx_http_agntkey_admin_call_revoked(void *data, ngx_int_t rc,
+    ngx_http_agntkey_receipt_t *receipt);
 
 /*
  * What a call's handler begins with.  NGX_DECLINED: the replies are there and

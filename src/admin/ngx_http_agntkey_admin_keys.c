@@ -31,15 +31,29 @@ static ngx_int_t ngx_http_agntkey_admin_keys_idempotency(
 static void ngx_http_agntkey_admin_keys_row_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n);
-static void ngx_http_agntkey_admin_keys_what(ngx_http_agntkey_admin_call_t *a,
-    ngx_http_agntkey_written_t *written, ngx_http_agntkey_redis_reply_t *row);
+static ngx_int_t ngx_http_agntkey_admin_keys_row_written(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_keys_read(
+    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n,
+    ngx_http_agntkey_admin_json_t **object);
 static void ngx_http_agntkey_admin_keys_create_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_keys_new_written(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_keys_created(
+    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n,
+    ngx_http_agntkey_admin_json_t **object);
 static ngx_int_t ngx_http_agntkey_admin_keys_made(
-    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_reply_t *reply);
+    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_reply_t *reply,
+    ngx_http_agntkey_admin_json_t **object);
 static ngx_int_t ngx_http_agntkey_admin_keys_spec(
-    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_reply_t *reply);
+    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_reply_t *reply,
+    ngx_http_agntkey_admin_json_t **object);
 static ngx_int_t ngx_http_agntkey_admin_keys_show(
     ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_admin_json_t *object);
 static void ngx_http_agntkey_admin_keys_list_handler(void *data,
@@ -52,6 +66,21 @@ static ngx_int_t ngx_http_agntkey_admin_keys_row(
     ngx_http_agntkey_redis_reply_t *row, ngx_str_t *key,
     ngx_http_agntkey_admin_json_t **object);
 static ngx_uint_t ngx_http_agntkey_admin_keys_is_id(ngx_str_t *id);
+
+
+/* of a call that takes something from a key; and of a rotation */
+
+static ngx_http_agntkey_revocation_handlers_t
+    ngx_http_agntkey_admin_keys_row_ends = {
+    ngx_http_agntkey_admin_keys_row_written,
+    ngx_http_agntkey_admin_call_revoked
+};
+
+static ngx_http_agntkey_revocation_handlers_t
+    ngx_http_agntkey_admin_keys_new_ends = {
+    ngx_http_agntkey_admin_keys_new_written,
+    ngx_http_agntkey_admin_call_revoked
+};
 
 
 ngx_int_t
@@ -272,7 +301,14 @@ ngx_http_agntkey_admin_keys_change(ngx_http_agntkey_admin_call_t *a)
     }
 
     a->writes = 1;
-    a->revokes = ngx_http_agntkey_admin_keys_narrows(a);
+
+    if (ngx_http_agntkey_admin_keys_narrows(a)) {
+        return ngx_http_agntkey_admin_call_wait_revocation(a,
+                                 ngx_http_agntkey_revocation_change(a->worker,
+                                          &a->caller, a->path_id.data, &patch,
+                                          &ngx_http_agntkey_admin_keys_row_ends,
+                                          a));
+    }
 
     return ngx_http_agntkey_admin_call_wait(a,
                                       ngx_http_agntkey_keystore_change(a->redis,
@@ -308,13 +344,12 @@ ngx_http_agntkey_admin_keys_revoke(ngx_http_agntkey_admin_call_t *a)
     }
 
     a->writes = 1;
-    a->revokes = 1;
 
-    return ngx_http_agntkey_admin_call_wait(a,
-                                      ngx_http_agntkey_keystore_revoke(a->redis,
-                                      &a->caller, a->path_id.data,
-                                      ngx_http_agntkey_admin_keys_row_handler,
-                                      a));
+    return ngx_http_agntkey_admin_call_wait_revocation(a,
+                                 ngx_http_agntkey_revocation_revoke(a->worker,
+                                          &a->caller, a->path_id.data,
+                                          &ngx_http_agntkey_admin_keys_row_ends,
+                                          a));
 }
 
 
@@ -346,7 +381,15 @@ ngx_http_agntkey_admin_keys_rotate(ngx_http_agntkey_admin_call_t *a)
 
     a->spec.name = a->body.name;
     a->writes = 1;
-    a->revokes = (overlap * 1000 < NGX_HTTP_AGNTKEY_ADMIN_SOON);
+
+    if (overlap * 1000 < NGX_HTTP_AGNTKEY_ADMIN_SOON) {
+        return ngx_http_agntkey_admin_call_wait_revocation(a,
+                                 ngx_http_agntkey_revocation_rotate(a->worker,
+                                          &a->caller, a->path_id.data,
+                                          &a->spec, &text,
+                                          &ngx_http_agntkey_admin_keys_new_ends,
+                                          a));
+    }
 
     return ngx_http_agntkey_admin_call_wait(a,
                                      ngx_http_agntkey_keystore_rotate(a->redis,
@@ -477,73 +520,77 @@ static void
 ngx_http_agntkey_admin_keys_row_handler(void *data, ngx_http_agntkey_redis_e rc,
     ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n)
 {
-    u_char                          buf[NGX_HTTP_AGNTKEY_NAME_ROOM];
-    ngx_int_t                       result, rv;
+    ngx_int_t                       result;
     ngx_http_agntkey_admin_json_t  *object;
     ngx_http_agntkey_admin_call_t  *a = data;
-    ngx_http_agntkey_written_t      written;
 
-    result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
+    result = ngx_http_agntkey_admin_keys_read(a, rc, replies, n, &object);
 
-    if (result == NGX_DECLINED) {
-
-        if (replies[0]->type == NGX_HTTP_AGNTKEY_RESP_NIL) {
-            result = ngx_http_agntkey_admin_call_not_found(a);
-
-        } else {
-            rv = ngx_http_agntkey_admin_keys_row(a, &a->path_id, replies[0],
-                                                 NULL, &object);
-
-            if (rv == NGX_OK && a->revokes) {
-
-                /* it is written; who has not heard of it yet? */
-
-                ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
-                ngx_http_agntkey_keyspace_key(buf, &written.record,
-                                              a->path_id.data);
-                ngx_http_agntkey_admin_keys_what(a, &written, replies[0]);
-                ngx_http_agntkey_admin_call_confirm(a, &written, object);
-                return;
-            }
-
-            if (rv == NGX_OK) {
-                result = ngx_http_agntkey_admin_response_json(a->request,
-                                                              NGX_HTTP_OK,
-                                                              object);
-
-            } else if (rv == NGX_DECLINED) {
-                result = ngx_http_agntkey_admin_call_corrupt(a);
-
-            } else {
-                result = NGX_HTTP_INTERNAL_SERVER_ERROR;
-            }
-        }
+    if (object) {
+        result = ngx_http_agntkey_admin_response_json(a->request, NGX_HTTP_OK,
+                                                      object);
     }
 
     ngx_http_agntkey_admin_call_done(a, result);
 }
 
 
-/* What must still be in the record, of what this call has written. */
+/* It is written; or the call ends here. */
 
-static void
-ngx_http_agntkey_admin_keys_what(ngx_http_agntkey_admin_call_t *a,
-    ngx_http_agntkey_written_t *written, ngx_http_agntkey_redis_reply_t *row)
+static ngx_int_t
+ngx_http_agntkey_admin_keys_row_written(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n)
 {
-    if (a->body.present == 0) {
-        written->revoked = 1;
-        return;
+    ngx_int_t                       result;
+    ngx_http_agntkey_admin_call_t  *a = data;
+
+    result = ngx_http_agntkey_admin_keys_read(a, rc, replies, n, &a->object);
+
+    if (a->object) {
+        return NGX_OK;
     }
 
-    if (a->body.present & NGX_HTTP_AGNTKEY_BODY_SCOPES) {
-        written->fields |= NGX_HTTP_AGNTKEY_WRITTEN_SCOPES;
-        written->scopes = row->elts[NGX_HTTP_AGNTKEY_FIELD_SCOPES]->str;
+    a->revocation = NULL;
+    ngx_http_agntkey_admin_call_done(a, result);
+
+    return NGX_DECLINED;
+}
+
+
+/* Sets *object, or to NULL: then the answer has been sent. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_keys_read(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n, ngx_http_agntkey_admin_json_t **object)
+{
+    ngx_int_t  result;
+
+    *object = NULL;
+
+    result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
+
+    if (result != NGX_DECLINED) {
+        return result;
     }
 
-    if (a->body.present & NGX_HTTP_AGNTKEY_BODY_EXPIRES_AT) {
-        written->fields |= NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT;
-        written->expires_at =
-                          row->elts[NGX_HTTP_AGNTKEY_FIELD_EXPIRES_AT]->str;
+    if (replies[0]->type == NGX_HTTP_AGNTKEY_RESP_NIL) {
+        return ngx_http_agntkey_admin_call_not_found(a);
+    }
+
+    switch (ngx_http_agntkey_admin_keys_row(a, &a->path_id, replies[0], NULL,
+                                            object))
+    {
+    case NGX_OK:
+        return NGX_OK;
+
+    case NGX_DECLINED:
+        *object = NULL;
+        return ngx_http_agntkey_admin_call_corrupt(a);
+
+    default:
+        *object = NULL;
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 }
 
@@ -554,7 +601,53 @@ ngx_http_agntkey_admin_keys_create_handler(void *data,
     ngx_uint_t n)
 {
     ngx_int_t                       result;
+    ngx_http_agntkey_admin_json_t  *object;
     ngx_http_agntkey_admin_call_t  *a = data;
+
+    result = ngx_http_agntkey_admin_keys_created(a, rc, replies, n, &object);
+
+    if (object) {
+        result = ngx_http_agntkey_admin_keys_show(a, object);
+    }
+
+    ngx_http_agntkey_admin_call_done(a, result);
+}
+
+
+/* The old key of a rotation ends soon, and nobody may go by what it was. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_keys_new_written(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n)
+{
+    ngx_int_t                       result;
+    ngx_http_agntkey_admin_call_t  *a = data;
+
+    result = ngx_http_agntkey_admin_keys_created(a, rc, replies, n,
+                                                 &a->object);
+
+    if (a->object) {
+        a->show = ngx_http_agntkey_admin_keys_show;
+        return NGX_OK;
+    }
+
+    a->revocation = NULL;
+    ngx_http_agntkey_admin_call_done(a, result);
+
+    return NGX_DECLINED;
+}
+
+
+/* Sets *object, or to NULL: then the answer has been sent. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_keys_created(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n, ngx_http_agntkey_admin_json_t **object)
+{
+    ngx_int_t  result;
+
+    *object = NULL;
 
     /* the last one tells; before it only a name was added to a list */
 
@@ -568,18 +661,17 @@ ngx_http_agntkey_admin_keys_create_handler(void *data,
                           "agntkey:workspaces");
         }
 
-        result = ngx_http_agntkey_admin_keys_made(a, replies[n - 1]);
+        result = ngx_http_agntkey_admin_keys_made(a, replies[n - 1], object);
     }
 
-    if (result != NGX_DONE) {
-        ngx_http_agntkey_admin_call_done(a, result);
-    }
+    return result;
 }
 
 
 static ngx_int_t
 ngx_http_agntkey_admin_keys_made(ngx_http_agntkey_admin_call_t *a,
-    ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply,
+    ngx_http_agntkey_admin_json_t **object)
 {
     ngx_str_t           *what;
     ngx_http_request_t  *r;
@@ -601,7 +693,7 @@ ngx_http_agntkey_admin_keys_made(ngx_http_agntkey_admin_call_t *a,
     if (reply->nelts >= 2 && what->len == 2
         && ngx_strncmp(what->data, "ok", 2) == 0)
     {
-        return ngx_http_agntkey_admin_keys_spec(a, reply);
+        return ngx_http_agntkey_admin_keys_spec(a, reply, object);
     }
 
     if (reply->nelts == 2 && what->len == 6
@@ -660,21 +752,18 @@ ngx_http_agntkey_admin_keys_made(ngx_http_agntkey_admin_call_t *a,
 
 
 /*
- * "ok", the row, and when another key was rotated, the end of that one.  If
- * that comes soon nobody may go on by what it was before.  NGX_DONE: it is
- * waited for; otherwise the answer has been sent.
+ * "ok", the row, and when another key was rotated, the end of that one.  Sets
+ * *object; or to NULL: then the answer has been sent.
  */
 
 static ngx_int_t
 ngx_http_agntkey_admin_keys_spec(ngx_http_agntkey_admin_call_t *a,
-    ngx_http_agntkey_redis_reply_t *reply)
+    ngx_http_agntkey_redis_reply_t *reply,
+    ngx_http_agntkey_admin_json_t **object)
 {
-    u_char                          buf[NGX_HTTP_AGNTKEY_NAME_ROOM];
-    u_char                          zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
-    ngx_int_t                       rc;
-    ngx_str_t                       blank, id;
-    ngx_http_agntkey_admin_json_t  *object;
-    ngx_http_agntkey_written_t      written;
+    u_char     zeros[NGX_HTTP_AGNTKEY_KEY_MAX];
+    ngx_int_t  rc;
+    ngx_str_t  blank, id;
 
     ngx_memset(zeros, '0', sizeof(zeros));
     blank.data = zeros;
@@ -684,35 +773,24 @@ ngx_http_agntkey_admin_keys_spec(ngx_http_agntkey_admin_call_t *a,
     id.len = NGX_HTTP_AGNTKEY_ID_LEN;
 
     rc = ngx_http_agntkey_admin_keys_row(a, &id, reply->elts[1], &blank,
-                                         &object);
+                                         object);
 
     if (rc != NGX_OK) {
+        *object = NULL;
         return (rc == NGX_DECLINED) ? ngx_http_agntkey_admin_call_corrupt(a)
                                     : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!a->revokes) {
-        return ngx_http_agntkey_admin_keys_show(a, object);
-    }
-
-    if (reply->nelts != 3
-        || reply->elts[2]->type != NGX_HTTP_AGNTKEY_RESP_STRING)
+    if (a->revocation
+        && (reply->nelts != 3
+            || reply->elts[2]->type != NGX_HTTP_AGNTKEY_RESP_STRING))
     {
-        ngx_http_agntkey_admin_json_drop(object);
+        ngx_http_agntkey_admin_json_drop(*object);
+        *object = NULL;
         return ngx_http_agntkey_admin_call_corrupt(a);
     }
 
-    a->show = ngx_http_agntkey_admin_keys_show;
-
-    ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
-
-    ngx_http_agntkey_keyspace_key(buf, &written.record, a->path_id.data);
-    written.fields = NGX_HTTP_AGNTKEY_WRITTEN_EXPIRES_AT;
-    written.expires_at = reply->elts[2]->str;
-
-    ngx_http_agntkey_admin_call_confirm(a, &written, object);
-
-    return NGX_DONE;
+    return NGX_OK;
 }
 
 

@@ -31,11 +31,25 @@ static ngx_int_t ngx_http_agntkey_admin_workspaces_states(
 static void ngx_http_agntkey_admin_workspaces_row_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_workspaces_written(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n);
+static ngx_int_t ngx_http_agntkey_admin_workspaces_read(
+    ngx_http_agntkey_admin_call_t *a, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t **replies, ngx_uint_t n,
+    ngx_http_agntkey_admin_json_t **object);
 static ngx_uint_t ngx_http_agntkey_admin_workspaces_absent(
     ngx_http_agntkey_redis_reply_t *reply);
 static ngx_int_t ngx_http_agntkey_admin_workspaces_state(ngx_str_t *name,
     ngx_http_agntkey_redis_reply_t *reply, ngx_http_agntkey_redis_reply_t *keys,
     ngx_http_agntkey_admin_json_t **object);
+
+
+static ngx_http_agntkey_revocation_handlers_t
+    ngx_http_agntkey_admin_workspaces_ends = {
+    ngx_http_agntkey_admin_workspaces_written,
+    ngx_http_agntkey_admin_call_revoked
+};
 
 
 ngx_int_t
@@ -116,6 +130,14 @@ ngx_http_agntkey_admin_workspaces_set(ngx_http_agntkey_admin_call_t *a)
     }
 
     a->writes = 1;
+
+    if (!a->body.active) {
+        return ngx_http_agntkey_admin_call_wait_revocation(a,
+                              ngx_http_agntkey_revocation_workspace(a->worker,
+                                        &a->caller, &a->path_id,
+                                        &ngx_http_agntkey_admin_workspaces_ends,
+                                        a));
+    }
 
     return ngx_http_agntkey_admin_call_wait(a,
                                ngx_http_agntkey_keystore_workspace_set(a->redis,
@@ -310,69 +332,92 @@ ngx_http_agntkey_admin_workspaces_row_handler(void *data,
     ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
     ngx_uint_t n)
 {
-    u_char                           buf[NGX_HTTP_AGNTKEY_NAME_ROOM];
-    u_char                           tag[NGX_HTTP_AGNTKEY_TAG_LEN];
-    ngx_int_t                        result, rv;
-    ngx_http_agntkey_admin_json_t   *object;
-    ngx_http_agntkey_redis_reply_t  *reply;
-    ngx_http_agntkey_admin_call_t   *a = data;
-    ngx_http_agntkey_written_t       written;
+    ngx_int_t                       result;
+    ngx_http_agntkey_admin_json_t  *object;
+    ngx_http_agntkey_admin_call_t  *a = data;
 
-    result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
+    result = ngx_http_agntkey_admin_workspaces_read(a, rc, replies, n, &object);
 
-    if (result == NGX_DECLINED) {
-
-        reply = replies[0];
-
-        if (n == 2) {
-            rv = ngx_http_agntkey_admin_workspaces_state(&a->path_id, reply,
-                                                         replies[1], &object);
-
-        } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY
-                   && reply->nelts == 3)
-        {
-            rv = ngx_http_agntkey_admin_workspaces_state(&a->path_id, reply,
-                                                         reply->elts[2],
-                                                         &object);
-
-        } else {
-            rv = NGX_DECLINED;
-            object = NULL;
-        }
-
-        if (rv == NGX_OK && a->writes && !a->body.active) {
-            ngx_memzero(&written, sizeof(ngx_http_agntkey_written_t));
-            written.revoked = 1;
-
-            rv = ngx_http_agntkey_token_tag(&a->path_id, tag);
-
-            if (rv == NGX_OK) {
-                ngx_http_agntkey_keyspace_workspace(buf, &written.record, tag,
-                                                    &a->path_id);
-
-                ngx_http_agntkey_admin_call_confirm(a, &written, object);
-                return;
-            }
-
-            ngx_http_agntkey_admin_json_drop(object);
-        }
-
-        if (rv == NGX_ERROR) {
-            result = NGX_HTTP_INTERNAL_SERVER_ERROR;
-
-        } else if (rv == NGX_OK) {
-            result = ngx_http_agntkey_admin_response_json(a->request,
-                                                          NGX_HTTP_OK, object);
-
-        } else if (ngx_http_agntkey_admin_workspaces_absent(reply)) {
-            result = ngx_http_agntkey_admin_call_not_found(a);
-
-        } else {
-            result = ngx_http_agntkey_admin_call_corrupt(a);
-        }
+    if (object) {
+        result = ngx_http_agntkey_admin_response_json(a->request, NGX_HTTP_OK,
+                                                      object);
     }
 
     ngx_http_agntkey_admin_call_done(a, result);
+}
+
+
+/* It is switched off; or the call ends here. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_workspaces_written(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n)
+{
+    ngx_int_t                       result;
+    ngx_http_agntkey_admin_call_t  *a = data;
+
+    result = ngx_http_agntkey_admin_workspaces_read(a, rc, replies, n,
+                                                    &a->object);
+
+    if (a->object) {
+        return NGX_OK;
+    }
+
+    a->revocation = NULL;
+    ngx_http_agntkey_admin_call_done(a, result);
+
+    return NGX_DECLINED;
+}
+
+
+/* Sets *object, or to NULL: then the answer has been sent. */
+
+static ngx_int_t
+ngx_http_agntkey_admin_workspaces_read(ngx_http_agntkey_admin_call_t *a,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t **replies,
+    ngx_uint_t n, ngx_http_agntkey_admin_json_t **object)
+{
+    ngx_int_t                        result, rv;
+    ngx_http_agntkey_redis_reply_t  *reply;
+
+    *object = NULL;
+
+    result = ngx_http_agntkey_admin_call_error(a, rc, replies, n);
+
+    if (result != NGX_DECLINED) {
+        return result;
+    }
+
+    reply = replies[0];
+
+    if (n == 2) {
+        rv = ngx_http_agntkey_admin_workspaces_state(&a->path_id, reply,
+                                                     replies[1], object);
+
+    } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY
+               && reply->nelts == 3)
+    {
+        rv = ngx_http_agntkey_admin_workspaces_state(&a->path_id, reply,
+                                                     reply->elts[2], object);
+
+    } else {
+        rv = NGX_DECLINED;
+    }
+
+    if (rv == NGX_OK) {
+        return NGX_OK;
+    }
+
+    *object = NULL;
+
+    if (rv == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_agntkey_admin_workspaces_absent(reply)
+           ? ngx_http_agntkey_admin_call_not_found(a)
+           : ngx_http_agntkey_admin_call_corrupt(a);
 }
 
 

@@ -299,53 +299,67 @@ ngx_http_agntkey_lookup_cancel(ngx_http_agntkey_waiter_t *waiter)
 
 
 /*
- * Redis has told of a write.  What is under way may have been read before it,
- * and nobody who comes from now on may be told so.
+ * Redis has told of a write to that key of it, or to any.  What is under way
+ * may have been read before it, and nobody who comes from now on may be told.
  */
 
 static void
 ngx_http_agntkey_lookup_changed(void *data, ngx_str_t *key)
 {
-    ngx_http_agntkey_lookup_forget(data, key);
-}
-
-
-void
-ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
-    ngx_str_t *key)
-{
     u_char                      id[NGX_HTTP_AGNTKEY_ID_LEN];
     ngx_str_t                   workspace;
-    ngx_http_agntkey_flight_t  *flight;
-
-    if (lookup->cache == NULL) {
-        return;
-    }
+    ngx_http_agntkey_lookup_t  *lookup = data;
 
     if (key == NULL) {
-        ngx_http_agntkey_cache_flush(lookup->cache);
+        if (lookup->cache) {
+            ngx_http_agntkey_cache_flush(lookup->cache);
+        }
+
         return;
     }
 
     switch (ngx_http_agntkey_keyspace_parse(key, id, &workspace)) {
 
     case NGX_HTTP_AGNTKEY_KEYSPACE_KEY:
-        ngx_http_agntkey_cache_forget(lookup->cache, id);
-
-        flight = ngx_http_agntkey_lookup_opened(lookup, id);
-
-        if (flight) {
-            ngx_http_agntkey_lookup_flight_unlist(flight);
-        }
-
+        ngx_http_agntkey_lookup_forget_key(lookup, id);
         break;
 
     case NGX_HTTP_AGNTKEY_KEYSPACE_WORKSPACE:
-        ngx_http_agntkey_cache_forget_workspace(lookup->cache, id, &workspace);
+        ngx_http_agntkey_lookup_forget_workspace(lookup, id, &workspace);
         break;
 
     default: /* NGX_HTTP_AGNTKEY_KEYSPACE_OTHER */
         break;
+    }
+}
+
+
+void
+ngx_http_agntkey_lookup_forget_key(ngx_http_agntkey_lookup_t *lookup,
+    u_char *id)
+{
+    ngx_http_agntkey_flight_t  *flight;
+
+    if (lookup->cache == NULL) {
+        return;
+    }
+
+    ngx_http_agntkey_cache_forget(lookup->cache, id);
+
+    flight = ngx_http_agntkey_lookup_opened(lookup, id);
+
+    if (flight) {
+        ngx_http_agntkey_lookup_flight_unlist(flight);
+    }
+}
+
+
+void
+ngx_http_agntkey_lookup_forget_workspace(ngx_http_agntkey_lookup_t *lookup,
+    u_char *tag, ngx_str_t *workspace)
+{
+    if (lookup->cache) {
+        ngx_http_agntkey_cache_forget_workspace(lookup->cache, tag, workspace);
     }
 }
 

@@ -107,12 +107,13 @@ ngx_int_t ngx_http_agntkey_lookup_find(ngx_http_agntkey_lookup_t *lookup,
     u_char *id, ngx_http_agntkey_waiter_t *waiter);
 
 /*
- * That key of Redis, a record of a key or of a workspace, has changed; NULL:
- * all of them.  Nothing that was read before is told to anybody who comes
- * from now on.
+ * The record of that key, or of that workspace, has changed: nothing that was
+ * read before is told to anybody who comes from now on.
  */
-void ngx_http_agntkey_lookup_forget(ngx_http_agntkey_lookup_t *lookup,
-    ngx_str_t *key);
+void ngx_http_agntkey_lookup_forget_key(ngx_http_agntkey_lookup_t *lookup,
+    u_char *id);
+void ngx_http_agntkey_lookup_forget_workspace(
+    ngx_http_agntkey_lookup_t *lookup, u_char *tag, ngx_str_t *workspace);
 
 /* Whoever asked has gone; the handler will not be called. */
 void ngx_http_agntkey_lookup_cancel(ngx_http_agntkey_waiter_t *waiter);
