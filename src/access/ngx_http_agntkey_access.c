@@ -54,6 +54,9 @@ ngx_http_agntkey_access_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "agntkey access handler");
+
     ctx = ngx_http_get_module_ctx(r, ngx_http_agntkey_access_module);
 
     if (ctx == NULL) {
@@ -297,8 +300,9 @@ ngx_http_agntkey_access_found(void *data, ngx_int_t rc,
         ctx->rc = NGX_ERROR;
     }
 
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, c->log, 0,
-                   "agntkey look-up: %i", ctx->rc);
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, c->log, 0,
+                   "agntkey look-up of %*s: %i",
+                   (size_t) NGX_HTTP_AGNTKEY_ID_LEN, ctx->id, ctx->rc);
 
     c->log->action = NULL;
 
@@ -513,6 +517,9 @@ ngx_http_agntkey_access_decide(ngx_http_request_t *r,
 
     ctx->reason = reason;
     ctx->decided = 1;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "agntkey access: %V", &ngx_http_agntkey_reasons[reason]);
 
     if (reason == NGX_HTTP_AGNTKEY_OK) {
         ngx_http_agntkey_access_note(r, ctx);

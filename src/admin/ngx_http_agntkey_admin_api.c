@@ -104,6 +104,9 @@ ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
     ngx_http_agntkey_admin_call_t  *a;
     ngx_http_agntkey_main_conf_t   *amcf;
 
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "agntkey admin handler: %V %V", &r->method_name, &r->uri);
+
     /* nginx asks no access module about a subrequest: nothing guards it */
 
     if (r != r->main) {
@@ -353,6 +356,9 @@ ngx_http_agntkey_admin_api_body_handler(ngx_http_request_t *r)
     ngx_int_t                       rc;
     ngx_str_t                       text;
     ngx_http_agntkey_admin_call_t  *a;
+
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "agntkey admin body");
 
     a = ngx_http_get_module_ctx(r, ngx_http_agntkey_admin_module);
 

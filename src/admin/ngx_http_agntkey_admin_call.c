@@ -225,6 +225,9 @@ ngx_http_agntkey_admin_call_done(ngx_http_agntkey_admin_call_t *a, ngx_int_t rc)
 
     c = a->request->connection;
 
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, c->log, 0,
+                   "agntkey admin call is done: %i", rc);
+
     ngx_http_finalize_request(a->request, rc);
     ngx_http_run_posted_requests(c);
 }

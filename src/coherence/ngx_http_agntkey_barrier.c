@@ -16,6 +16,9 @@
 /* of these, what WAITAOF has: it is to ask and not to wait, and 0 is forever */
 #define NGX_HTTP_AGNTKEY_BARRIER_SYNC    1
 
+/* workers that are named in a line of the log */
+#define NGX_HTTP_AGNTKEY_BARRIER_SHOWN   8
+
 /* answers that may come before it is known who has to answer */
 #define NGX_HTTP_AGNTKEY_BARRIER_EARLY   1024
 
@@ -24,7 +27,7 @@ typedef struct {
     u_char                                 id[NGX_HTTP_AGNTKEY_WORKER_LEN];
     ngx_msec_t                             lease;
     unsigned                               acknowledged:1;
-} ngx_http_agntkey_worker_t;
+} ngx_http_agntkey_barrier_worker_t;
 
 
 /* owner of its barriers */
@@ -64,12 +67,13 @@ struct ngx_http_agntkey_barrier_s {
     uint64_t                               number;
     ngx_event_t                            timer;
 
-    ngx_http_agntkey_worker_t             *workers;
+    ngx_http_agntkey_barrier_worker_t     *workers;
     ngx_uint_t                             nworkers;
     u_char                                *early;
     ngx_uint_t                             nearly;
 
-    ngx_http_agntkey_written_t             written;      /* values are here */
+    ngx_http_agntkey_written_t             written;      /* all of it here */
+    u_char                            record[NGX_HTTP_AGNTKEY_NAME_ROOM];
     ngx_http_agntkey_receipt_t             receipt;
     int64_t                                asked;        /* ms */
     int64_t                                quarantine;   /* ends then, ms */
@@ -86,6 +90,10 @@ struct ngx_http_agntkey_barrier_s {
 };
 
 
+static ngx_http_agntkey_barrier_t *ngx_http_agntkey_barrier_create(
+    ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_written_t *written,
+    ngx_http_agntkey_barrier_handler_pt handler, void *data);
 static void ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
     u_char *worker);
 static ngx_int_t ngx_http_agntkey_barriers_send(
@@ -102,7 +110,8 @@ static void ngx_http_agntkey_barrier_registry_handler(void *data,
 static ngx_int_t ngx_http_agntkey_barrier_registry(
     ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_barrier_worker(
-    ngx_http_agntkey_barrier_t *barrier, ngx_http_agntkey_worker_t *worker,
+    ngx_http_agntkey_barrier_t *barrier,
+    ngx_http_agntkey_barrier_worker_t *worker,
     ngx_str_t *member);
 static void ngx_http_agntkey_barriers_wait(
     ngx_http_agntkey_barriers_t *barriers);
@@ -126,6 +135,8 @@ static void ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_barrier_check(
     ngx_http_agntkey_barrier_t *barrier);
 static int64_t ngx_http_agntkey_barrier_deadline(
+    ngx_http_agntkey_barrier_t *barrier);
+static void ngx_http_agntkey_barrier_log_silent(
     ngx_http_agntkey_barrier_t *barrier);
 static void ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
     ngx_int_t rc);
@@ -189,49 +200,17 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
     ngx_http_agntkey_written_t *written,
     ngx_http_agntkey_barrier_handler_pt handler, void *data)
 {
-    u_char  *p;
     u_char                       text[NGX_HTTP_AGNTKEY_WORKER_CHANNEL_LEN
                                       + 1 + NGX_INT64_LEN];
     u_char                       lease[NGX_INT_T_LEN];
     ngx_str_t                    argv[8];
     ngx_http_agntkey_barrier_t  *barrier;
 
-    barrier = ngx_calloc(sizeof(ngx_http_agntkey_barrier_t)
-                         + written->scopes.len + written->expires_at.len,
-                         barriers->log);
+    barrier = ngx_http_agntkey_barrier_create(barriers, written, handler,
+                                              data);
     if (barrier == NULL) {
         return NULL;
     }
-
-    p = (u_char *) (barrier + 1);
-
-    barrier->written = *written;
-    barrier->written.scopes.data = p;
-    barrier->written.expires_at.data = p + written->scopes.len;
-
-    if (written->scopes.len) {
-        p = ngx_cpymem(p, written->scopes.data, written->scopes.len);
-    }
-
-    if (written->expires_at.len) {
-        ngx_memcpy(p, written->expires_at.data, written->expires_at.len);
-    }
-
-    ngx_str_null(&barrier->written.record);
-
-    barrier->barriers = barriers;
-    barrier->handler = handler;
-    barrier->data = data;
-    barrier->ident = -1;
-    barrier->number = ++barriers->number;
-    barrier->receipt.synced = NGX_DECLINED;
-    barrier->generation = ngx_http_agntkey_redis_generation(barriers->admin);
-
-    barrier->timer.handler = ngx_http_agntkey_barrier_timer_handler;
-    barrier->timer.data = barrier;
-    barrier->timer.log = barriers->log;
-
-    ngx_queue_insert_tail(&barriers->queue, &barrier->queue);
 
     /* a connection made anew may lead to a Redis that has not what we wrote */
 
@@ -277,6 +256,69 @@ ngx_http_agntkey_barrier_start(ngx_http_agntkey_barriers_t *barriers,
         barrier->handler = NULL;
         return NULL;
     }
+
+    return barrier;
+}
+
+
+/* A barrier in the queue; the values are copied behind it. */
+
+static ngx_http_agntkey_barrier_t *
+ngx_http_agntkey_barrier_create(ngx_http_agntkey_barriers_t *barriers,
+    ngx_http_agntkey_written_t *written,
+    ngx_http_agntkey_barrier_handler_pt handler, void *data)
+{
+    u_char                      *p;
+    ngx_http_agntkey_barrier_t  *barrier;
+
+    barrier = ngx_calloc(sizeof(ngx_http_agntkey_barrier_t)
+                         + written->scopes.len + written->expires_at.len,
+                         barriers->log);
+    if (barrier == NULL) {
+        return NULL;
+    }
+
+    p = (u_char *) (barrier + 1);
+
+    barrier->written = *written;
+    barrier->written.scopes.data = p;
+    barrier->written.expires_at.data = p + written->scopes.len;
+
+    if (written->scopes.len) {
+        p = ngx_cpymem(p, written->scopes.data, written->scopes.len);
+    }
+
+    if (written->expires_at.len) {
+        ngx_memcpy(p, written->expires_at.data, written->expires_at.len);
+    }
+
+    ngx_memcpy(barrier->record, written->record.data,
+               ngx_min(written->record.len, NGX_HTTP_AGNTKEY_NAME_ROOM));
+    barrier->written.record.data = barrier->record;
+    barrier->written.record.len = ngx_min(written->record.len,
+                                          NGX_HTTP_AGNTKEY_NAME_ROOM);
+
+    barrier->barriers = barriers;
+    barrier->handler = handler;
+    barrier->data = data;
+    barrier->ident = -1;
+    barrier->number = ++barriers->number;
+    barrier->receipt.synced = NGX_DECLINED;
+    barrier->generation = ngx_http_agntkey_redis_generation(barriers->admin);
+
+    barrier->timer.handler = ngx_http_agntkey_barrier_timer_handler;
+    barrier->timer.data = barrier;
+    barrier->timer.log = barriers->log;
+
+    ngx_queue_insert_tail(&barriers->queue, &barrier->queue);
+
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, barriers->log, 0,
+                   "agntkey barrier %uL of worker %*s",
+                   barrier->number, (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN,
+                   ngx_http_agntkey_lease_worker(barriers->lease));
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, barriers->log, 0,
+                   "agntkey barrier %uL: %V", barrier->number,
+                   &barrier->written.record);
 
     return barrier;
 }
@@ -347,6 +389,9 @@ ngx_http_agntkey_barrier_record_handler(void *data,
 
     barrier->waiting--;
 
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, barrier->barriers->log, 0,
+                   "agntkey barrier %uL: the record, %d", barrier->number, rc);
+
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK
         || reply->type != NGX_HTTP_AGNTKEY_RESP_ARRAY || reply->nelts != 3)
     {
@@ -358,8 +403,9 @@ ngx_http_agntkey_barrier_record_handler(void *data,
         barrier->failed = 1;
 
         ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
-                      "agntkey: Redis has lost what was written: a record "
-                      "has something that was taken from it");
+                      "agntkey: Redis has lost what was written: the record "
+                      "\"%V\" has something that was taken from it",
+                      &barrier->written.record);
     }
 
     ngx_http_agntkey_redis_resp_free(reply);
@@ -420,6 +466,10 @@ ngx_http_agntkey_barrier_registry_handler(void *data,
     ngx_str_t                    text;
     ngx_http_agntkey_barrier_t  *barrier = data;
 
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, barrier->barriers->log, 0,
+                   "agntkey barrier %uL: the registry, %d",
+                   barrier->number, rc);
+
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
         barrier->failed = 1;
 
@@ -475,12 +525,17 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
     n = elts[3]->nelts;
 
     if (n) {
-        barrier->workers = ngx_calloc(n * sizeof(ngx_http_agntkey_worker_t),
-                                      barrier->barriers->log);
+        barrier->workers = ngx_calloc(
+                                n * sizeof(ngx_http_agntkey_barrier_worker_t),
+                                barrier->barriers->log);
         if (barrier->workers == NULL) {
             return NGX_ERROR;
         }
     }
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, barrier->barriers->log, 0,
+                   "agntkey barrier %uL: %ui workers hold a lease",
+                   barrier->number, n);
 
     barrier->known = 1;
     barrier->nworkers = n;
@@ -512,8 +567,9 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
                                           NGX_HTTP_AGNTKEY_LEASE_LONGEST)));
 
         ngx_log_error(NGX_LOG_NOTICE, barrier->barriers->log, 0,
-                      "agntkey: a revocation waits for a lease to be over: "
-                      "Redis may not know of all of them");
+                      "agntkey: the revocation of \"%V\" waits for a lease to "
+                      "be over: Redis may not know of all of them",
+                      &barrier->written.record);
     }
 
     if (elts[2]->integer > 0) {
@@ -543,7 +599,7 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
 
 static void
 ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
-    ngx_http_agntkey_worker_t *worker, ngx_str_t *member)
+    ngx_http_agntkey_barrier_worker_t *worker, ngx_str_t *member)
 {
     u_char     *p, *last;
     ngx_int_t   lease;
@@ -690,6 +746,9 @@ ngx_http_agntkey_barriers_wait_handler(void *data,
 {
     ngx_http_agntkey_barriers_t  *barriers = data;
 
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, barriers->log, 0,
+                   "agntkey barriers: replicas, %d", rc);
+
     /* without an answer none is known to have it */
 
     if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
@@ -712,6 +771,9 @@ ngx_http_agntkey_barriers_sync_handler(void *data,
     static char                   off[] = "appendonly is disabled";
 
     ngx_http_agntkey_barriers_t  *barriers = data;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, barriers->log, 0,
+                   "agntkey barriers: disk, %d", rc);
 
     if (rc == NGX_HTTP_AGNTKEY_REDIS_OK) {
 
@@ -825,8 +887,12 @@ static void
 ngx_http_agntkey_barrier_acknowledge(ngx_http_agntkey_barrier_t *barrier,
     u_char *id)
 {
-    ngx_uint_t                  i;
-    ngx_http_agntkey_worker_t  *worker;
+    ngx_uint_t                          i;
+    ngx_http_agntkey_barrier_worker_t  *worker;
+
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, barrier->barriers->log, 0,
+                   "agntkey barrier %uL: acknowledged by %*s",
+                   barrier->number, (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, id);
 
     if (!barrier->known) {
 
@@ -866,7 +932,12 @@ ngx_http_agntkey_barrier_acknowledge(ngx_http_agntkey_barrier_t *barrier,
 static void
 ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev)
 {
-    ngx_http_agntkey_barrier_check(ev->data);
+    ngx_http_agntkey_barrier_t  *barrier = ev->data;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ev->log, 0,
+                   "agntkey barrier %uL: timer", barrier->number);
+
+    ngx_http_agntkey_barrier_check(barrier);
 }
 
 
@@ -940,6 +1011,41 @@ ngx_http_agntkey_barrier_deadline(ngx_http_agntkey_barrier_t *barrier)
 }
 
 
+/* Which workers: their ids, as they stand in agntkey:workers. */
+
+static void
+ngx_http_agntkey_barrier_log_silent(ngx_http_agntkey_barrier_t *barrier)
+{
+    u_char                       ids[NGX_HTTP_AGNTKEY_BARRIER_SHOWN
+                                     * (NGX_HTTP_AGNTKEY_WORKER_LEN + 1)];
+    u_char                      *p;
+    ngx_uint_t                   i, n;
+    ngx_http_agntkey_receipt_t  *all;
+
+    p = ids;
+    n = 0;
+    all = &barrier->receipt;
+
+    for (i = 0; i < barrier->nworkers; i++) {
+
+        if (!barrier->workers[i].acknowledged
+            && n++ < NGX_HTTP_AGNTKEY_BARRIER_SHOWN)
+        {
+            *p++ = ' ';
+            p = ngx_cpymem(p, barrier->workers[i].id,
+                           NGX_HTTP_AGNTKEY_WORKER_LEN);
+        }
+    }
+
+    ngx_log_error(NGX_LOG_WARN, barrier->barriers->log, 0,
+                  "agntkey: %ui of %ui workers have not acknowledged the "
+                  "revocation of \"%V\", and their leases are over:%*s%s",
+                  all->workers - all->acknowledged, all->workers,
+                  &barrier->written.record, (size_t) (p - ids), ids,
+                  n > NGX_HTTP_AGNTKEY_BARRIER_SHOWN ? " ..." : "");
+}
+
+
 static void
 ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
     ngx_int_t rc)
@@ -958,15 +1064,16 @@ ngx_http_agntkey_barrier_done(ngx_http_agntkey_barrier_t *barrier,
 
     all = &barrier->receipt;
 
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, barrier->barriers->log, 0,
+                   "agntkey barrier %uL: done, %i, %ui of %ui workers",
+                   barrier->number, rc, all->acknowledged, all->workers);
+
     if (all->workers && all->acknowledged == 0) {
         ngx_http_agntkey_lease_suspect(barrier->barriers->lease);
     }
 
     if (rc == NGX_OK && all->acknowledged < all->workers) {
-        ngx_log_error(NGX_LOG_WARN, barrier->barriers->log, 0,
-                      "agntkey: %ui of %ui workers have not acknowledged a "
-                      "revocation, and their leases are over",
-                      all->workers - all->acknowledged, all->workers);
+        ngx_http_agntkey_barrier_log_silent(barrier);
     }
 
     receipt = *all;

@@ -13,6 +13,7 @@ struct ngx_http_agntkey_barrier_ack_s {
 
     ngx_http_agntkey_barrier_ack_handler_pt   handler;    /* NULL: never asks */
     void                                     *data;
+    ngx_log_t                                 *log;
 };
 
 
@@ -41,6 +42,7 @@ ngx_http_agntkey_barrier_ack_create(ngx_http_agntkey_lease_t *lease,
 
     acks->lease = lease;
     acks->commands = commands;
+    acks->log = log;
 
     ngx_http_agntkey_lease_subscribe(lease, ngx_http_agntkey_barrier_ack_asked,
                                      ngx_http_agntkey_barrier_ack_message,
@@ -87,6 +89,9 @@ ngx_http_agntkey_barrier_ack_asked(void *data, ngx_str_t *text)
         return;
     }
 
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, acks->log, 0,
+                   "agntkey barrier asked: %V", text);
+
     echo.data = buf;
     echo.len = ngx_sprintf(buf, "echo %V", text) - buf;
 
@@ -103,6 +108,9 @@ ngx_http_agntkey_barrier_ack_message(void *data, ngx_str_t *text)
 {
     ngx_str_t                        rest;
     ngx_http_agntkey_barrier_ack_t  *acks = data;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, acks->log, 0,
+                   "agntkey message: %V", text);
 
     if (text->len > 5 && ngx_strncmp(text->data, "echo ", 5) == 0) {
 

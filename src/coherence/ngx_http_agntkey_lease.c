@@ -527,6 +527,9 @@ ngx_http_agntkey_lease_timer_handler(ngx_event_t *ev)
 
     lease = ev->data;
 
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ev->log, 0,
+                   "agntkey lease timer, state %d", lease->state);
+
     switch (lease->state) {
 
     case NGX_HTTP_AGNTKEY_LEASE_DOWN:
@@ -546,7 +549,7 @@ ngx_http_agntkey_lease_timer_handler(ngx_event_t *ev)
                                             "no invalidation", 1);
         break;
 
-    default: /* PROOF, TRUSTED */
+    default: /* RENEWING, VALID */
 
         if (lease->nonce == 0) {
             ngx_http_agntkey_lease_renew(lease);
@@ -577,6 +580,10 @@ ngx_http_agntkey_lease_expire(ngx_http_agntkey_lease_t *lease)
     lease->valid_until = 0;
 
     if (lease->state == NGX_HTTP_AGNTKEY_LEASE_VALID) {
+        ngx_log_debug2(NGX_LOG_DEBUG_HTTP, lease->log, 0,
+                       "agntkey lease of %*s is over",
+                       (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, lease->worker);
+
         lease->state = NGX_HTTP_AGNTKEY_LEASE_RENEWING;
         lease->handlers.expired(lease->data, lease->renewed_at);
     }
@@ -595,6 +602,10 @@ ngx_http_agntkey_lease_canary(ngx_http_agntkey_lease_t *lease)
     argv[4] = lease->canaries[1];
 
     lease->seen = 0;
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, lease->log, 0,
+                   "agntkey lease of %*s: canaries",
+                   (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, lease->worker);
 
     if (ngx_http_agntkey_lease_send(lease, argv, 5,
                                     ngx_http_agntkey_lease_canary_handler)
@@ -672,6 +683,11 @@ ngx_http_agntkey_lease_renew(ngx_http_agntkey_lease_t *lease)
     argv[8].data = text;
     argv[8].len = ngx_sprintf(text, "proof %uL", lease->nonces) - text;
 
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, lease->log, 0,
+                   "agntkey lease of %*s: renewal %uL",
+                   (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, lease->worker,
+                   lease->nonces);
+
     /* what the lease is counted from: before any of this has left */
 
     lease->begun = ngx_http_agntkey_clock();
@@ -745,6 +761,10 @@ ngx_http_agntkey_lease_renewed(ngx_http_agntkey_lease_t *lease, uint64_t nonce)
         return;
     }
 
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, lease->log, 0,
+                   "agntkey lease of %*s: renewal %uL came back",
+                   (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, lease->worker, nonce);
+
     lease->nonce = 0;
     lease->renewed_at = lease->begun;
     lease->valid_until = lease->begun + (int64_t) lease->length;
@@ -762,7 +782,7 @@ ngx_http_agntkey_lease_renewed(ngx_http_agntkey_lease_t *lease, uint64_t nonce)
         ngx_http_agntkey_invalidation_settled(lease->invalidation);
 
         ngx_log_debug0(NGX_LOG_DEBUG_HTTP, lease->log, 0,
-                       "agntkey: the cache is trusted");
+                       "agntkey lease is valid");
     }
 }
 

@@ -268,6 +268,10 @@ ngx_http_agntkey_fetch_key_handler(void *data, ngx_http_agntkey_redis_e rc,
 {
     ngx_http_agntkey_fetch_t  *fetch = data;
 
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, fetch->fetcher->log, 0,
+                   "agntkey fetch of %*s: the key, %d",
+                   (size_t) NGX_HTTP_AGNTKEY_ID_LEN, fetch->id, rc);
+
     fetch->waiting--;
 
     if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
@@ -301,6 +305,10 @@ ngx_http_agntkey_fetch_workspace_handler(void *data,
     ngx_int_t                  parsed;
     ngx_str_t                  name;
     ngx_http_agntkey_fetch_t  *fetch = data;
+
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, fetch->fetcher->log, 0,
+                   "agntkey fetch of %*s: the workspace, %d",
+                   (size_t) NGX_HTTP_AGNTKEY_ID_LEN, fetch->id, rc);
 
     fetch->waiting--;
 

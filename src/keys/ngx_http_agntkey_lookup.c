@@ -311,6 +311,9 @@ ngx_http_agntkey_lookup_changed(void *data, ngx_str_t *key)
     ngx_http_agntkey_lookup_t  *lookup = data;
 
     if (key == NULL) {
+        ngx_log_debug0(NGX_LOG_DEBUG_HTTP, lookup->log, 0,
+                       "agntkey forgets all");
+
         if (lookup->cache) {
             ngx_http_agntkey_cache_flush(lookup->cache);
         }
@@ -340,6 +343,10 @@ ngx_http_agntkey_lookup_forget_key(ngx_http_agntkey_lookup_t *lookup,
 {
     ngx_http_agntkey_flight_t  *flight;
 
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, lookup->log, 0,
+                   "agntkey forgets key %*s",
+                   (size_t) NGX_HTTP_AGNTKEY_ID_LEN, id);
+
     if (lookup->cache == NULL) {
         return;
     }
@@ -358,6 +365,9 @@ void
 ngx_http_agntkey_lookup_forget_workspace(ngx_http_agntkey_lookup_t *lookup,
     u_char *tag, ngx_str_t *workspace)
 {
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, lookup->log, 0,
+                   "agntkey forgets workspace %V", workspace);
+
     if (lookup->cache) {
         ngx_http_agntkey_cache_forget_workspace(lookup->cache, tag, workspace);
     }

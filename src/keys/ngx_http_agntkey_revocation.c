@@ -220,6 +220,10 @@ ngx_http_agntkey_revocation_written(void *data, ngx_http_agntkey_redis_e rc,
 
     revocation->batch = NULL;
 
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "agntkey revocation, kind %d: written, %d",
+                   revocation->kind, rc);
+
     if (revocation->handlers.written(revocation->data, rc, replies, n)
         != NGX_OK)
     {
@@ -337,6 +341,10 @@ ngx_http_agntkey_revocation_done(void *data, ngx_int_t rc,
     void                                    *owner;
     ngx_http_agntkey_revocation_t           *revocation = data;
     ngx_http_agntkey_revocation_handlers_t   handlers;
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "agntkey revocation, kind %d: done, %i",
+                   revocation->kind, rc);
 
     handlers = revocation->handlers;
     owner = revocation->data;

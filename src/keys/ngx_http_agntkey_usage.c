@@ -203,6 +203,8 @@ ngx_http_agntkey_usage_arm(ngx_http_agntkey_usage_t *usage)
 static void
 ngx_http_agntkey_usage_timer_handler(ngx_event_t *ev)
 {
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, ev->log, 0, "agntkey usage timer");
+
     ngx_http_agntkey_usage_write(ev->data);
 }
 

@@ -191,7 +191,7 @@ for my $mode ([1], [2], [4], [2, 3]) {
     my $nginx = Agntkey::Nginx->new(workers => 2, cached(
         cache => "entries=100 lease=${lease}ms"))->start;
     my %worker = worker_clients($nginx);
-    my $slow = qr/a revocation waits for a lease to be over/;
+    my $slow = qr/the revocation of "agntkey:[^"]+" waits for a lease to be over/;
 
     ok(hit_everywhere(\%worker, 'one', 'two'), 'hits everywhere');
     receipt_is(revoke('one'), 2, 2, 'an old registry');
@@ -295,7 +295,7 @@ for my $others (0, 1) {
     if ($others) {
         my $client = api_start($call);
 
-        ok($nginx->log_wait(qr/a revocation waits for a lease to be over/),
+        ok($nginx->log_wait(qr/the revocation of "agntkey:[^"]+" waits for a lease to be over/),
            'not empty: nobody knows what was there before');
         $client->leave;
 
@@ -388,7 +388,7 @@ for my $others (0, 1) {
     is(scalar(grep { /^401 revoked / } @said), 2, 'the others refuse')
         or diag("@said");
     like($first, qr/^401 revoked MISS$/, 'and it does at its first turn');
-    ok($nginx->log_wait(qr/\[warn\].* 1 of 3 workers have not acknowledged/),
+    ok($nginx->log_wait(qr/\[warn\].* 1 of 3 workers have not acknowledged the revocation of "agntkey:key:.*: [0-9a-f]{16}\b/),
        'a line in the log');
 
     ok(hit_everywhere(\%worker, 'two'), 'then all of them cache again');
