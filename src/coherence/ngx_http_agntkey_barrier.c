@@ -35,7 +35,7 @@ typedef struct {
 struct ngx_http_agntkey_barriers_s {
     ngx_http_agntkey_lease_t                    *lease;
     ngx_http_agntkey_barrier_ack_t              *acks;
-    ngx_http_agntkey_redis_t                    *admin;
+    ngx_http_agntkey_redis_client_t             *admin;
     ngx_log_t                                   *log;
 
     ngx_queue_t                                  queue;
@@ -150,8 +150,8 @@ static void ngx_http_agntkey_barrier_free(ngx_http_agntkey_barrier_t *barrier);
 
 ngx_http_agntkey_barriers_t *
 ngx_http_agntkey_barriers_create(ngx_http_agntkey_lease_t *lease,
-    ngx_http_agntkey_barrier_ack_t *acks, ngx_http_agntkey_redis_t *admin,
-    ngx_msec_t timeout, ngx_log_t *log)
+    ngx_http_agntkey_barrier_ack_t *acks,
+    ngx_http_agntkey_redis_client_t *admin, ngx_msec_t timeout, ngx_log_t *log)
 {
     ngx_http_agntkey_barriers_t  *barriers;
 
@@ -304,7 +304,8 @@ ngx_http_agntkey_barrier_create(ngx_http_agntkey_barriers_t *barriers,
     barrier->ident = -1;
     barrier->number = ++barriers->number;
     barrier->receipt.synced = NGX_DECLINED;
-    barrier->generation = ngx_http_agntkey_redis_generation(barriers->admin);
+    barrier->generation = ngx_http_agntkey_redis_client_generation(
+                                                             barriers->admin);
 
     barrier->timer.handler = ngx_http_agntkey_barrier_timer_handler;
     barrier->timer.data = barrier;
@@ -369,7 +370,8 @@ ngx_http_agntkey_barriers_send(ngx_http_agntkey_barriers_t *barriers,
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_send(barriers->admin, &bytes, handler, data);
+    rc = ngx_http_agntkey_redis_client_send(barriers->admin, &bytes, handler,
+                                            data);
 
     ngx_http_agntkey_redis_resp_format_free(&bytes);
 
@@ -732,7 +734,7 @@ ngx_http_agntkey_barriers_may_sync(ngx_http_agntkey_barriers_t *barriers,
 {
     ngx_uint_t  generation;
 
-    generation = ngx_http_agntkey_redis_generation(barriers->admin);
+    generation = ngx_http_agntkey_redis_client_generation(barriers->admin);
 
     return barrier->marked
            && barrier->generation == generation
@@ -824,7 +826,7 @@ ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
             && ngx_strncmp(reply->str.data, unknown, sizeof(unknown) - 1) == 0)
         {
             barriers->lacking = 1;
-            barriers->lacks = ngx_http_agntkey_redis_generation(
+            barriers->lacks = ngx_http_agntkey_redis_client_generation(
                                                              barriers->admin);
         }
     }

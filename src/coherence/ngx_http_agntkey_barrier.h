@@ -20,7 +20,7 @@
 
 #include "ngx_http_agntkey_barrier_ack.h"
 #include "ngx_http_agntkey_lease.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 
 
 typedef struct ngx_http_agntkey_barriers_s  ngx_http_agntkey_barriers_t;
@@ -72,7 +72,7 @@ typedef void (*ngx_http_agntkey_barrier_handler_pt)(void *data, ngx_int_t rc,
  */
 ngx_http_agntkey_barriers_t *ngx_http_agntkey_barriers_create(
     ngx_http_agntkey_lease_t *lease, ngx_http_agntkey_barrier_ack_t *acks,
-    ngx_http_agntkey_redis_t *admin, ngx_msec_t timeout, ngx_log_t *log);
+    ngx_http_agntkey_redis_client_t *admin, ngx_msec_t timeout, ngx_log_t *log);
 
 /* Handlers are not called. */
 void ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers);

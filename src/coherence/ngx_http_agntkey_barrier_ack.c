@@ -9,7 +9,7 @@
 
 struct ngx_http_agntkey_barrier_ack_s {
     ngx_http_agntkey_lease_t                 *lease;
-    ngx_http_agntkey_redis_t                 *commands;
+    ngx_http_agntkey_redis_client_t          *commands;
 
     ngx_http_agntkey_barrier_ack_handler_pt   handler;    /* NULL: never asks */
     void                                     *data;
@@ -31,7 +31,7 @@ static void ngx_http_agntkey_barrier_ack_drop_handler(void *data,
 
 ngx_http_agntkey_barrier_ack_t *
 ngx_http_agntkey_barrier_ack_create(ngx_http_agntkey_lease_t *lease,
-    ngx_http_agntkey_redis_t *commands, ngx_log_t *log)
+    ngx_http_agntkey_redis_client_t *commands, ngx_log_t *log)
 {
     ngx_http_agntkey_barrier_ack_t  *acks;
 
@@ -202,7 +202,7 @@ ngx_http_agntkey_barrier_ack_publish(ngx_http_agntkey_barrier_ack_t *acks,
         return;
     }
 
-    (void) ngx_http_agntkey_redis_send(acks->commands, &bytes,
+    (void) ngx_http_agntkey_redis_client_send(acks->commands, &bytes,
                                       ngx_http_agntkey_barrier_ack_drop_handler,
                                       NULL);
 

@@ -18,7 +18,7 @@
 #include <ngx_core.h>
 
 #include "ngx_http_agntkey_lease.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 
 
 typedef struct ngx_http_agntkey_barrier_ack_s  ngx_http_agntkey_barrier_ack_t;
@@ -33,7 +33,7 @@ typedef void (*ngx_http_agntkey_barrier_ack_handler_pt)(void *data,
  * it.  Returns NULL without memory.
  */
 ngx_http_agntkey_barrier_ack_t *ngx_http_agntkey_barrier_ack_create(
-    ngx_http_agntkey_lease_t *lease, ngx_http_agntkey_redis_t *commands,
+    ngx_http_agntkey_lease_t *lease, ngx_http_agntkey_redis_client_t *commands,
     ngx_log_t *log);
 
 void ngx_http_agntkey_barrier_ack_destroy(ngx_http_agntkey_barrier_ack_t *acks);

@@ -19,21 +19,21 @@
 /* owner of its two commands */
 
 struct ngx_http_agntkey_fence_s {
-    ngx_http_agntkey_redis_t   *redis;
-    ngx_log_t                  *log;
+    ngx_http_agntkey_redis_client_t   *redis;
+    ngx_log_t                         *log;
 
-    ngx_str_t                   hello;
-    ngx_str_t                   write;
+    ngx_str_t                          hello;
+    ngx_str_t                          write;
 
-    ngx_uint_t                  generation;   /* of the connection asked */
-    int64_t                     sent;         /* ms, clock() */
-    int64_t                     reset;        /* ms, clock() */
+    ngx_uint_t                         generation; /* of the connection asked */
+    int64_t                            sent;       /* ms, clock() */
+    int64_t                            reset;      /* ms, clock() */
 
-    unsigned                    asked:1;
-    unsigned                    replica:1;    /* by its own word */
-    unsigned                    refused:1;    /* the last write was */
-    unsigned                    blind:1;      /* no right to write */
-    unsigned                    closed:1;     /* and the log has it */
+    unsigned                           asked:1;
+    unsigned                           replica:1;  /* by its own word */
+    unsigned                           refused:1;  /* the last write was */
+    unsigned                           blind:1;    /* no right to write */
+    unsigned                           closed:1;   /* and the log has it */
 };
 
 
@@ -63,7 +63,7 @@ static const char  *ngx_http_agntkey_fence_codes[] = {
 
 
 ngx_http_agntkey_fence_t *
-ngx_http_agntkey_fence_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_fence_create(ngx_http_agntkey_redis_client_t *redis,
     ngx_log_t *log)
 {
     ngx_http_agntkey_fence_t  *fence;
@@ -107,7 +107,7 @@ ngx_http_agntkey_fence_ask(ngx_http_agntkey_fence_t *fence)
     ngx_uint_t  generation;
 
     now = ngx_http_agntkey_clock();
-    generation = ngx_http_agntkey_redis_generation(fence->redis);
+    generation = ngx_http_agntkey_redis_client_generation(fence->redis);
 
     interval = fence->blind ? NGX_HTTP_AGNTKEY_FENCE_BLIND
                             : NGX_HTTP_AGNTKEY_FENCE_INTERVAL;
@@ -118,13 +118,13 @@ ngx_http_agntkey_fence_ask(ngx_http_agntkey_fence_t *fence)
         return NGX_OK;
     }
 
-    if (ngx_http_agntkey_redis_send(fence->redis, &fence->hello,
-                                    ngx_http_agntkey_fence_hello_handler,
-                                    fence)
+    if (ngx_http_agntkey_redis_client_send(fence->redis, &fence->hello,
+                                           ngx_http_agntkey_fence_hello_handler,
+                                           fence)
         != NGX_OK
-        || ngx_http_agntkey_redis_send(fence->redis, &fence->write,
-                                       ngx_http_agntkey_fence_write_handler,
-                                       fence)
+        || ngx_http_agntkey_redis_client_send(fence->redis, &fence->write,
+                                           ngx_http_agntkey_fence_write_handler,
+                                           fence)
            != NGX_OK)
     {
         return NGX_DECLINED;
@@ -302,5 +302,5 @@ ngx_http_agntkey_fence_reset(ngx_http_agntkey_fence_t *fence)
 
     fence->reset = now;
 
-    ngx_http_agntkey_redis_reset(fence->redis, "it takes no writes");
+    ngx_http_agntkey_redis_client_reset(fence->redis, "it takes no writes");
 }

@@ -19,7 +19,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 
 
 /* a write that was accepted counts for look-ups sent that much later, ms */
@@ -34,7 +34,7 @@ typedef struct ngx_http_agntkey_fence_s  ngx_http_agntkey_fence_t;
  * Returns NULL without memory.
  */
 ngx_http_agntkey_fence_t *ngx_http_agntkey_fence_create(
-    ngx_http_agntkey_redis_t *redis, ngx_log_t *log);
+    ngx_http_agntkey_redis_client_t *redis, ngx_log_t *log);
 
 void ngx_http_agntkey_fence_destroy(ngx_http_agntkey_fence_t *fence);
 

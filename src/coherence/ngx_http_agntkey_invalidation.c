@@ -21,10 +21,15 @@
 #define NGX_HTTP_AGNTKEY_INVALIDATION_FAILURES    3
 
 
-/* owner of the client and of the timer */
+typedef void (*ngx_http_agntkey_invalidation_reply_pt)(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply);
+
+
+/* owner of the connection and of the timers */
 
 struct ngx_http_agntkey_invalidation_s {
-    ngx_http_agntkey_redis_t                  *redis;
+    ngx_http_agntkey_redis_conn_t             *conn;
     ngx_str_t                                 *channel;
     ngx_log_t                                 *log;
 
@@ -34,8 +39,19 @@ struct ngx_http_agntkey_invalidation_s {
     ngx_http_agntkey_invalidation_handlers_t   handlers;
     void                                      *data;
 
-    ngx_event_t                                timer;    /* pause, deadline */
-    ngx_msec_t                                 patience;
+    /* who takes the reply that is waited for; NULL: what comes is a message */
+    ngx_http_agntkey_invalidation_reply_pt     expected;
+    uint64_t                                   offset;   /* of the command */
+
+    /*
+     * timer: the pause before an attempt, or the deadline of all set-up
+     * reply_timer: the deadline of the reply that is waited for; keeps a
+     * worker that is to end alive until then
+     */
+    ngx_event_t                                timer;
+    ngx_event_t                                reply_timer;
+    ngx_msec_t                                 timeout;  /* of a reply */
+    ngx_msec_t                                 patience; /* of all set-up */
     ngx_uint_t                                 failures;
     ngx_uint_t                                 channels; /* subscribed to */
     int64_t                                    hello;
@@ -46,32 +62,43 @@ struct ngx_http_agntkey_invalidation_s {
 };
 
 
-static ngx_int_t ngx_http_agntkey_invalidation_send(
+static void ngx_http_agntkey_invalidation_up(void *data);
+static void ngx_http_agntkey_invalidation_down(void *data,
+    ngx_http_agntkey_redis_e rc);
+static const char *ngx_http_agntkey_invalidation_reply(void *data,
+    ngx_http_agntkey_redis_reply_t *reply);
+static ngx_uint_t ngx_http_agntkey_invalidation_exit(void *data);
+
+static void ngx_http_agntkey_invalidation_send(
     ngx_http_agntkey_invalidation_t *inv, ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_redis_handler_pt handler);
-static void ngx_http_agntkey_invalidation_change(void *data, ngx_uint_t up);
+    ngx_http_agntkey_invalidation_reply_pt handler);
+static void ngx_http_agntkey_invalidation_expect(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_invalidation_reply_pt handler);
 static void ngx_http_agntkey_invalidation_timer_handler(ngx_event_t *ev);
+static void ngx_http_agntkey_invalidation_reply_timer_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_invalidation_fault(
     ngx_http_agntkey_invalidation_t *inv, const char *what,
     ngx_http_agntkey_redis_reply_t *reply);
 
 static void ngx_http_agntkey_invalidation_hello(
     ngx_http_agntkey_invalidation_t *inv);
-static void ngx_http_agntkey_invalidation_hello_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_invalidation_hello_handler(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_invalidation_track(
     ngx_http_agntkey_invalidation_t *inv, int64_t id);
-static void ngx_http_agntkey_invalidation_track_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_invalidation_track_handler(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_invalidation_subscribe(
     ngx_http_agntkey_invalidation_t *inv);
-static void ngx_http_agntkey_invalidation_subscribe_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
+static void ngx_http_agntkey_invalidation_subscribe_handler(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_invalidation_subscribed(
     ngx_http_agntkey_invalidation_t *inv);
 
-static const char *ngx_http_agntkey_invalidation_message(void *data,
-    ngx_http_agntkey_redis_reply_t *reply);
 static const char *ngx_http_agntkey_invalidation_deliver(
     ngx_http_agntkey_invalidation_t *inv,
     ngx_http_agntkey_redis_reply_t *reply);
@@ -79,6 +106,16 @@ static void ngx_http_agntkey_invalidation_changed(
     ngx_http_agntkey_invalidation_t *inv, ngx_http_agntkey_redis_reply_t *keys);
 static ngx_uint_t ngx_http_agntkey_invalidation_is(ngx_str_t *text,
     const char *s);
+
+
+static ngx_http_agntkey_redis_conn_handlers_t
+    ngx_http_agntkey_invalidation_conn_handlers =
+{
+    ngx_http_agntkey_invalidation_up,
+    ngx_http_agntkey_invalidation_down,
+    ngx_http_agntkey_invalidation_reply,
+    ngx_http_agntkey_invalidation_exit
+};
 
 
 ngx_http_agntkey_invalidation_t *
@@ -100,6 +137,7 @@ ngx_http_agntkey_invalidation_create(ngx_http_agntkey_redis_conf_t *conf,
     inv->handlers = *handlers;
     inv->data = data;
     inv->tracking = tracking ? 1 : 0;
+    inv->timeout = conf->timeout;
     inv->patience = conf->connect_timeout + conf->timeout;
 
     inv->timer.handler = ngx_http_agntkey_invalidation_timer_handler;
@@ -107,20 +145,22 @@ ngx_http_agntkey_invalidation_create(ngx_http_agntkey_redis_conf_t *conf,
     inv->timer.log = log;
     inv->timer.cancelable = 1;
 
-    inv->redis = ngx_http_agntkey_redis_create(conf, log);
-    if (inv->redis == NULL) {
+    inv->reply_timer.handler =
+                             ngx_http_agntkey_invalidation_reply_timer_handler;
+    inv->reply_timer.data = inv;
+    inv->reply_timer.log = log;
+
+    /* it must not go on as long as there is a message it cannot read */
+
+    inv->conn = ngx_http_agntkey_redis_conn_create(conf,
+                                  &ngx_http_agntkey_invalidation_conn_handlers,
+                                  inv, 0, 1, log);
+    if (inv->conn == NULL) {
         ngx_free(inv);
         return NULL;
     }
 
-    ngx_http_agntkey_redis_set_message(inv->redis,
-                                       ngx_http_agntkey_invalidation_message,
-                                       inv);
-    ngx_http_agntkey_redis_set_change(inv->redis,
-                                      ngx_http_agntkey_invalidation_change,
-                                      inv);
-
-    ngx_http_agntkey_redis_connect(inv->redis);
+    ngx_http_agntkey_redis_conn_connect(inv->conn);
 
     return inv;
 }
@@ -133,7 +173,11 @@ ngx_http_agntkey_invalidation_destroy(ngx_http_agntkey_invalidation_t *inv)
         ngx_del_timer(&inv->timer);
     }
 
-    ngx_http_agntkey_redis_destroy(inv->redis);
+    if (inv->reply_timer.timer_set) {
+        ngx_del_timer(&inv->reply_timer);
+    }
+
+    ngx_http_agntkey_redis_conn_destroy(inv->conn);
     ngx_free(inv);
 }
 
@@ -151,7 +195,7 @@ ngx_http_agntkey_invalidation_reset(ngx_http_agntkey_invalidation_t *inv,
 {
     inv->pause = pause ? 1 : 0;
 
-    ngx_http_agntkey_redis_reset(inv->redis, cause);
+    ngx_http_agntkey_redis_conn_reset(inv->conn, cause);
 }
 
 
@@ -162,32 +206,26 @@ ngx_http_agntkey_invalidation_settled(ngx_http_agntkey_invalidation_t *inv)
 }
 
 
-static ngx_int_t
-ngx_http_agntkey_invalidation_send(ngx_http_agntkey_invalidation_t *inv,
-    ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_redis_handler_pt handler)
+static void
+ngx_http_agntkey_invalidation_up(void *data)
 {
-    ngx_int_t  rc;
-    ngx_str_t  bytes;
+    ngx_http_agntkey_invalidation_t  *inv = data;
 
-    rc = ngx_http_agntkey_redis_resp_format(argv, argc, &bytes);
+    inv->pause = 0;
 
-    if (rc == NGX_OK) {
-        rc = ngx_http_agntkey_redis_send(inv->redis, &bytes, handler,
-                                         inv);
-        ngx_http_agntkey_redis_resp_format_free(&bytes);
+    ngx_add_timer(&inv->timer, inv->patience);
+
+    if (inv->tracking) {
+        ngx_http_agntkey_invalidation_hello(inv);
+
+    } else {
+        ngx_http_agntkey_invalidation_subscribe(inv);
     }
-
-    if (rc != NGX_OK) {
-        ngx_http_agntkey_redis_reset(inv->redis, "no memory");
-    }
-
-    return rc;
 }
 
 
 static void
-ngx_http_agntkey_invalidation_change(void *data, ngx_uint_t up)
+ngx_http_agntkey_invalidation_down(void *data, ngx_http_agntkey_redis_e rc)
 {
     ngx_msec_t                        pause;
     ngx_http_agntkey_invalidation_t  *inv = data;
@@ -195,20 +233,8 @@ ngx_http_agntkey_invalidation_change(void *data, ngx_uint_t up)
     inv->ready = 0;
     inv->channels = 0;
 
-    if (up) {
-        inv->pause = 0;
-
-        ngx_add_timer(&inv->timer, inv->patience);
-
-        if (inv->tracking) {
-            ngx_http_agntkey_invalidation_hello(inv);
-
-        } else {
-            ngx_http_agntkey_invalidation_subscribe(inv);
-        }
-
-        return;
-    }
+    ngx_http_agntkey_invalidation_expect(inv, NULL);
+    ngx_http_agntkey_redis_conn_clear(inv->conn);
 
     if (++inv->failures >= NGX_HTTP_AGNTKEY_INVALIDATION_FAILURES) {
         inv->handlers.fault(inv->data,
@@ -240,6 +266,100 @@ ngx_http_agntkey_invalidation_change(void *data, ngx_uint_t up)
 }
 
 
+static const char *
+ngx_http_agntkey_invalidation_reply(void *data,
+    ngx_http_agntkey_redis_reply_t *reply)
+{
+    const char                              *cause;
+    ngx_http_agntkey_invalidation_t         *inv = data;
+    ngx_http_agntkey_invalidation_reply_pt   handler;
+
+    cause = NULL;
+    handler = inv->expected;
+
+    /* is it here before the question has left? */
+
+    if (handler
+        && inv->offset >= ngx_http_agntkey_redis_conn_written(inv->conn))
+    {
+        ngx_http_agntkey_redis_resp_free(reply);
+        return NGX_HTTP_AGNTKEY_REDIS_CONN_UNASKED;
+    }
+
+    ngx_http_agntkey_redis_conn_settled(inv->conn);
+
+    if (handler) {
+        ngx_http_agntkey_invalidation_expect(inv, NULL);
+        handler(inv, reply);
+
+    } else {
+        cause = ngx_http_agntkey_invalidation_deliver(inv, reply);
+    }
+
+    ngx_http_agntkey_redis_resp_free(reply);
+
+    return cause;
+}
+
+
+/* Requests that still run may have to hear something by it: it stays open. */
+
+static ngx_uint_t
+ngx_http_agntkey_invalidation_exit(void *data)
+{
+    return 1;
+}
+
+
+/* While the connection is ready, and no other reply is waited for. */
+
+static void
+ngx_http_agntkey_invalidation_send(ngx_http_agntkey_invalidation_t *inv,
+    ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_invalidation_reply_pt handler)
+{
+    ngx_int_t  rc;
+    ngx_str_t  bytes;
+
+    inv->offset = ngx_http_agntkey_redis_conn_written(inv->conn)
+                  + ngx_http_agntkey_redis_conn_unwritten(inv->conn);
+
+    rc = ngx_http_agntkey_redis_resp_format(argv, argc, &bytes);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_agntkey_redis_conn_send(inv->conn, &bytes);
+        ngx_http_agntkey_redis_resp_format_free(&bytes);
+    }
+
+    if (rc != NGX_OK) {
+        ngx_http_agntkey_redis_conn_reset(inv->conn, "no memory");
+        return;
+    }
+
+    ngx_http_agntkey_invalidation_expect(inv, handler);
+}
+
+
+/* The next reply is for the handler, which waits for it; NULL: for nobody. */
+
+static void
+ngx_http_agntkey_invalidation_expect(ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_invalidation_reply_pt handler)
+{
+    inv->expected = handler;
+
+    if (inv->reply_timer.timer_set) {
+        ngx_del_timer(&inv->reply_timer);
+    }
+
+    if (handler) {
+        ngx_add_timer(&inv->reply_timer, inv->timeout);
+    }
+
+    ngx_http_agntkey_redis_conn_set_busy(inv->conn, handler != NULL);
+}
+
+
 static void
 ngx_http_agntkey_invalidation_timer_handler(ngx_event_t *ev)
 {
@@ -247,12 +367,23 @@ ngx_http_agntkey_invalidation_timer_handler(ngx_event_t *ev)
 
     inv = ev->data;
 
-    if (ngx_http_agntkey_redis_ready_now(inv->redis)) {
-        ngx_http_agntkey_redis_reset(inv->redis, "not set up in time");
+    if (ngx_http_agntkey_redis_conn_ready(inv->conn)) {
+        ngx_http_agntkey_redis_conn_reset(inv->conn, "not set up in time");
         return;
     }
 
-    ngx_http_agntkey_redis_connect(inv->redis);
+    ngx_http_agntkey_redis_conn_connect(inv->conn);
+}
+
+
+static void
+ngx_http_agntkey_invalidation_reply_timer_handler(ngx_event_t *ev)
+{
+    ngx_http_agntkey_invalidation_t  *inv;
+
+    inv = ev->data;
+
+    (void) ngx_http_agntkey_redis_conn_overdue(inv->conn);
 }
 
 
@@ -282,21 +413,17 @@ ngx_http_agntkey_invalidation_hello(ngx_http_agntkey_invalidation_t *inv)
 
     inv->hello = ngx_http_agntkey_clock();
 
-    (void) ngx_http_agntkey_invalidation_send(inv, argv, 2,
+    ngx_http_agntkey_invalidation_send(inv, argv, 2,
                                    ngx_http_agntkey_invalidation_hello_handler);
 }
 
 
 static void
-ngx_http_agntkey_invalidation_hello_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
+ngx_http_agntkey_invalidation_hello_handler(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_redis_reply_t   *id, *role;
-    ngx_http_agntkey_invalidation_t  *inv = data;
-
-    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
-        return;
-    }
+    ngx_http_agntkey_redis_reply_t  *id, *role;
 
     id = ngx_http_agntkey_redis_resp_field(reply, "id");
     role = ngx_http_agntkey_redis_resp_field(reply, "role");
@@ -312,8 +439,6 @@ ngx_http_agntkey_invalidation_hello_handler(void *data,
     } else {
         ngx_http_agntkey_invalidation_track(inv, id->integer);
     }
-
-    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
@@ -338,29 +463,22 @@ ngx_http_agntkey_invalidation_track(ngx_http_agntkey_invalidation_t *inv,
     ngx_str_set(&argv[8], "PREFIX");
     ngx_str_set(&argv[9], NGX_HTTP_AGNTKEY_NAME_WORKSPACE);
 
-    (void) ngx_http_agntkey_invalidation_send(inv, argv, 10,
+    ngx_http_agntkey_invalidation_send(inv, argv, 10,
                                    ngx_http_agntkey_invalidation_track_handler);
 }
 
 
 static void
-ngx_http_agntkey_invalidation_track_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
+ngx_http_agntkey_invalidation_track_handler(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_invalidation_t  *inv = data;
-
-    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
-        return;
-    }
-
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_STATUS) {
         ngx_http_agntkey_invalidation_subscribe(inv);
 
     } else {
         ngx_http_agntkey_invalidation_fault(inv, "CLIENT TRACKING", reply);
     }
-
-    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
@@ -380,7 +498,7 @@ ngx_http_agntkey_invalidation_subscribe(ngx_http_agntkey_invalidation_t *inv)
         argc = 4;
     }
 
-    (void) ngx_http_agntkey_invalidation_send(inv, argv, argc,
+    ngx_http_agntkey_invalidation_send(inv, argv, argc,
                                ngx_http_agntkey_invalidation_subscribe_handler);
 }
 
@@ -388,20 +506,13 @@ ngx_http_agntkey_invalidation_subscribe(ngx_http_agntkey_invalidation_t *inv)
 /* The first of the confirmations; the others come like messages. */
 
 static void
-ngx_http_agntkey_invalidation_subscribe_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
+ngx_http_agntkey_invalidation_subscribe_handler(
+    ngx_http_agntkey_invalidation_t *inv,
+    ngx_http_agntkey_redis_reply_t *reply)
 {
-    ngx_http_agntkey_invalidation_t  *inv = data;
-
-    if (rc != NGX_HTTP_AGNTKEY_REDIS_OK) {
-        return;
-    }
-
     if (ngx_http_agntkey_invalidation_deliver(inv, reply) != NULL) {
         ngx_http_agntkey_invalidation_fault(inv, "SUBSCRIBE", reply);
     }
-
-    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 
@@ -419,21 +530,6 @@ ngx_http_agntkey_invalidation_subscribed(ngx_http_agntkey_invalidation_t *inv)
     }
 
     inv->handlers.ready(inv->data);
-}
-
-
-static const char *
-ngx_http_agntkey_invalidation_message(void *data,
-    ngx_http_agntkey_redis_reply_t *reply)
-{
-    const char                       *cause;
-    ngx_http_agntkey_invalidation_t  *inv = data;
-
-    cause = ngx_http_agntkey_invalidation_deliver(inv, reply);
-
-    ngx_http_agntkey_redis_resp_free(reply);
-
-    return cause;
 }
 
 

@@ -17,8 +17,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include "ngx_http_agntkey_redis.h"
 #include "ngx_http_agntkey_redis_conf.h"
+#include "ngx_http_agntkey_redis_conn.h"
 
 
 typedef struct ngx_http_agntkey_invalidation_s  ngx_http_agntkey_invalidation_t;

@@ -49,7 +49,7 @@ typedef enum {
 /* owner of the stream and of the timer */
 
 struct ngx_http_agntkey_lease_s {
-    ngx_http_agntkey_redis_t            *commands;
+    ngx_http_agntkey_redis_client_t     *commands;
     ngx_http_agntkey_invalidation_t     *invalidation;
     ngx_log_t                           *log;
 
@@ -113,7 +113,8 @@ static void ngx_http_agntkey_lease_drop_handler(void *data,
 
 static void ngx_http_agntkey_lease_ready(void *data);
 static void ngx_http_agntkey_lease_down(void *data);
-static void ngx_http_agntkey_lease_change(void *data, ngx_uint_t up);
+static void ngx_http_agntkey_lease_commands_up(void *data);
+static void ngx_http_agntkey_lease_commands_down(void *data);
 static void ngx_http_agntkey_lease_on_exit(void *data);
 static void ngx_http_agntkey_lease_leave(ngx_http_agntkey_lease_t *lease);
 static void ngx_http_agntkey_lease_remove(ngx_http_agntkey_lease_t *lease);
@@ -151,11 +152,12 @@ static void ngx_http_agntkey_lease_arm(ngx_http_agntkey_lease_t *lease,
 
 ngx_http_agntkey_lease_t *
 ngx_http_agntkey_lease_create(ngx_http_agntkey_redis_conf_t *conf,
-    ngx_http_agntkey_redis_t *commands, ngx_msec_t length,
+    ngx_http_agntkey_redis_client_t *commands, ngx_msec_t length,
     ngx_http_agntkey_lease_handlers_t *handlers, void *data, ngx_log_t *log)
 {
     ngx_http_agntkey_lease_t                  *lease;
     ngx_http_agntkey_invalidation_handlers_t   from;
+    ngx_http_agntkey_redis_client_handlers_t   listener;
 
     lease = ngx_calloc(sizeof(ngx_http_agntkey_lease_t), log);
     if (lease == NULL) {
@@ -200,12 +202,11 @@ ngx_http_agntkey_lease_create(ngx_http_agntkey_redis_conf_t *conf,
         return lease;
     }
 
-    ngx_http_agntkey_redis_set_change(commands, ngx_http_agntkey_lease_change,
-                                      lease);
+    listener.up = ngx_http_agntkey_lease_commands_up;
+    listener.down = ngx_http_agntkey_lease_commands_down;
+    listener.exit = ngx_http_agntkey_lease_on_exit;
 
-    ngx_http_agntkey_redis_add_exit_handler(commands,
-                                            ngx_http_agntkey_lease_on_exit,
-                                            lease);
+    ngx_http_agntkey_redis_client_listen(commands, &listener, lease);
 
     return lease;
 }
@@ -222,7 +223,7 @@ ngx_http_agntkey_lease_destroy(ngx_http_agntkey_lease_t *lease)
         argv[2] = lease->registered ? lease->member : lease->left;
 
         if (ngx_http_agntkey_redis_resp_format(argv, 3, &bytes) == NGX_OK) {
-            ngx_http_agntkey_redis_send_now(lease->commands, &bytes);
+            ngx_http_agntkey_redis_client_send_now(lease->commands, &bytes);
             ngx_http_agntkey_redis_resp_format_free(&bytes);
         }
     }
@@ -347,7 +348,8 @@ ngx_http_agntkey_lease_send(ngx_http_agntkey_lease_t *lease, ngx_str_t *argv,
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_send(lease->commands, &bytes, handler, lease);
+    rc = ngx_http_agntkey_redis_client_send(lease->commands, &bytes, handler,
+                                            lease);
 
     ngx_http_agntkey_redis_resp_format_free(&bytes);
 
@@ -379,14 +381,14 @@ ngx_http_agntkey_lease_ready(void *data)
         return;
     }
 
-    if (ngx_http_agntkey_redis_ready_now(lease->commands)) {
+    if (ngx_http_agntkey_redis_client_ready(lease->commands)) {
         ngx_http_agntkey_lease_canary(lease);
         return;
     }
 
     /* one that was lost while it idled waits for a command otherwise */
 
-    ngx_http_agntkey_redis_connect(lease->commands);
+    ngx_http_agntkey_redis_client_connect(lease->commands);
 }
 
 
@@ -413,20 +415,11 @@ ngx_http_agntkey_lease_down(void *data)
  */
 
 static void
-ngx_http_agntkey_lease_change(void *data, ngx_uint_t up)
+ngx_http_agntkey_lease_commands_up(void *data)
 {
     ngx_http_agntkey_lease_t  *lease = data;
 
     if (lease->exiting) {
-        return;
-    }
-
-    if (!up) {
-        if (lease->state > NGX_HTTP_AGNTKEY_LEASE_READY) {
-            ngx_http_agntkey_invalidation_reset(lease->invalidation,
-                                        "the other connection was lost", 0);
-        }
-
         return;
     }
 
@@ -445,6 +438,18 @@ ngx_http_agntkey_lease_change(void *data, ngx_uint_t up)
     }
 
     ngx_http_agntkey_lease_canary(lease);
+}
+
+
+static void
+ngx_http_agntkey_lease_commands_down(void *data)
+{
+    ngx_http_agntkey_lease_t  *lease = data;
+
+    if (!lease->exiting && lease->state > NGX_HTTP_AGNTKEY_LEASE_READY) {
+        ngx_http_agntkey_invalidation_reset(lease->invalidation,
+                                        "the other connection was lost", 0);
+    }
 }
 
 
@@ -502,7 +507,7 @@ ngx_http_agntkey_lease_remove(ngx_http_agntkey_lease_t *lease)
     ngx_str_t  argv[3];
 
     if (lease->left.len == 0
-        || !ngx_http_agntkey_redis_ready_now(lease->commands))
+        || !ngx_http_agntkey_redis_client_ready(lease->commands))
     {
         return;
     }
@@ -536,7 +541,7 @@ ngx_http_agntkey_lease_timer_handler(ngx_event_t *ev)
         break;
 
     case NGX_HTTP_AGNTKEY_LEASE_READY:
-        if (ngx_http_agntkey_redis_ready_now(lease->commands)) {
+        if (ngx_http_agntkey_redis_client_ready(lease->commands)) {
             ngx_http_agntkey_lease_canary(lease);
         }
 
@@ -747,7 +752,7 @@ ngx_http_agntkey_lease_refused(ngx_http_agntkey_lease_t *lease,
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
         && ngx_strnstr(reply->str.data, "READONLY", reply->str.len))
     {
-        ngx_http_agntkey_redis_reset(lease->commands, "it is a replica");
+        ngx_http_agntkey_redis_client_reset(lease->commands, "it is a replica");
     }
 }
 
@@ -868,7 +873,7 @@ ngx_http_agntkey_lease_fault(void *data, const char *what,
     ngx_http_agntkey_lease_t  *lease = data;
 
     if (lease->length == 0 || lease->faulty || lease->exiting
-        || ngx_http_agntkey_redis_unavailable(lease->commands))
+        || ngx_http_agntkey_redis_client_unavailable(lease->commands))
     {
         return;
     }

@@ -27,7 +27,7 @@
 #include <ngx_core.h>
 
 #include "ngx_http_agntkey_keyspace.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 #include "ngx_http_agntkey_redis_conf.h"
 
 
@@ -66,9 +66,9 @@ typedef void (*ngx_http_agntkey_lease_message_pt)(void *data, ngx_str_t *text);
  * answers of other workers are listened to.  Returns NULL without memory.
  */
 ngx_http_agntkey_lease_t *ngx_http_agntkey_lease_create(
-    ngx_http_agntkey_redis_conf_t *conf, ngx_http_agntkey_redis_t *commands,
-    ngx_msec_t length, ngx_http_agntkey_lease_handlers_t *handlers, void *data,
-    ngx_log_t *log);
+    ngx_http_agntkey_redis_conf_t *conf,
+    ngx_http_agntkey_redis_client_t *commands, ngx_msec_t length,
+    ngx_http_agntkey_lease_handlers_t *handlers, void *data, ngx_log_t *log);
 
 /* Takes its lease back, as far as that can be done at once. */
 void ngx_http_agntkey_lease_destroy(ngx_http_agntkey_lease_t *lease);

@@ -48,7 +48,7 @@ typedef struct {
 /* owner of the hints and the command */
 
 struct ngx_http_agntkey_fetcher_s {
-    ngx_http_agntkey_redis_t            *redis;
+    ngx_http_agntkey_redis_client_t     *redis;
     ngx_http_agntkey_fence_t            *fence;
     ngx_http_agntkey_fetch_handlers_t    handlers;
     ngx_log_t                           *log;
@@ -98,7 +98,7 @@ static ngx_uint_t ngx_http_agntkey_fetch_muted(
 
 
 ngx_http_agntkey_fetcher_t *
-ngx_http_agntkey_fetcher_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_fetcher_create(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_fence_t *fence,
     ngx_http_agntkey_fetch_handlers_t *handlers, ngx_log_t *log)
 {
@@ -207,9 +207,9 @@ ngx_http_agntkey_fetch_send(ngx_http_agntkey_fetch_t *fetch)
     ngx_memcpy(p + 1, fetch->id + NGX_HTTP_AGNTKEY_TAG_LEN,
                NGX_HTTP_AGNTKEY_ID_LEN - NGX_HTTP_AGNTKEY_TAG_LEN);
 
-    if (ngx_http_agntkey_redis_ask(fetcher->redis, &fetcher->command,
-                                   ngx_http_agntkey_fetch_key_handler,
-                                   fetch)
+    if (ngx_http_agntkey_redis_client_ask(fetcher->redis, &fetcher->command,
+                                          ngx_http_agntkey_fetch_key_handler,
+                                          fetch)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -241,9 +241,9 @@ ngx_http_agntkey_fetch_workspace(ngx_http_agntkey_fetch_t *fetch,
     bytes.data = hint->bytes;
     bytes.len = hint->nbytes;
 
-    if (ngx_http_agntkey_redis_ask(fetch->fetcher->redis, &bytes,
-                                   ngx_http_agntkey_fetch_workspace_handler,
-                                   fetch)
+    if (ngx_http_agntkey_redis_client_ask(fetch->fetcher->redis, &bytes,
+                                       ngx_http_agntkey_fetch_workspace_handler,
+                                       fetch)
         != NGX_OK)
     {
         return NGX_ERROR;

@@ -18,7 +18,7 @@
 
 #include "ngx_http_agntkey_fence.h"
 #include "ngx_http_agntkey_record.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 #include "ngx_http_agntkey_token.h"
 
 
@@ -98,7 +98,7 @@ struct ngx_http_agntkey_fetch_s {
  * which is that of this client, outlive it.  Returns NULL without memory.
  */
 ngx_http_agntkey_fetcher_t *ngx_http_agntkey_fetcher_create(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_fence_t *fence,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_fence_t *fence,
     ngx_http_agntkey_fetch_handlers_t *handlers, ngx_log_t *log);
 
 /* Look-ups under way are left to themselves; their client goes, too. */

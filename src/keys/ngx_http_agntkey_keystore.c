@@ -14,10 +14,10 @@
 
 
 static ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_read(
-    ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_client_t *redis, ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 static ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_write(
-    ngx_http_agntkey_redis_t *redis, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_client_t *redis, ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 
 
@@ -33,7 +33,7 @@ static ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_write(
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_get(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_get(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_caller_t *caller, u_char *id,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
@@ -53,7 +53,7 @@ ngx_http_agntkey_keystore_get(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_create(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_caller_t *caller, ngx_http_agntkey_key_spec_t *spec,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
@@ -113,7 +113,7 @@ failed:
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_change(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_change(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_caller_t *caller, u_char *id,
     ngx_http_agntkey_key_patch_t *patch,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
@@ -156,7 +156,7 @@ ngx_http_agntkey_keystore_change(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_revoke(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_revoke(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_caller_t *caller, u_char *id,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
@@ -178,7 +178,7 @@ ngx_http_agntkey_keystore_revoke(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_rotate(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_rotate(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_caller_t *caller, u_char *id,
     ngx_http_agntkey_key_spec_t *spec, ngx_str_t *overlap,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
@@ -211,7 +211,7 @@ ngx_http_agntkey_keystore_rotate(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_list(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_list(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_page_t *page, u_char *tag,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
@@ -241,7 +241,7 @@ ngx_http_agntkey_keystore_list(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_workspaces(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_workspaces(ngx_http_agntkey_redis_client_t *redis,
     ngx_str_t *from, ngx_http_agntkey_redis_batch_handler_pt handler,
     void *data)
 {
@@ -263,8 +263,8 @@ ngx_http_agntkey_keystore_workspaces(ngx_http_agntkey_redis_t *redis,
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_workspace_states(ngx_http_agntkey_redis_t *redis,
-    ngx_str_t *names, ngx_uint_t n,
+ngx_http_agntkey_keystore_workspace_states(
+    ngx_http_agntkey_redis_client_t *redis, ngx_str_t *names, ngx_uint_t n,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     u_char                           key[NGX_HTTP_AGNTKEY_NAME_ROOM];
@@ -314,7 +314,7 @@ failed:
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_workspace_set(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_workspace_set(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_caller_t *caller, ngx_str_t *name, ngx_uint_t active,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
@@ -344,7 +344,7 @@ ngx_http_agntkey_keystore_workspace_set(ngx_http_agntkey_redis_t *redis,
 
 
 static ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_read(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_read(ngx_http_agntkey_redis_client_t *redis,
     ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
@@ -367,7 +367,7 @@ ngx_http_agntkey_keystore_read(ngx_http_agntkey_redis_t *redis,
 /* The last argument is for the deadline. */
 
 static ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_keystore_write(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_keystore_write(ngx_http_agntkey_redis_client_t *redis,
     ngx_str_t *argv, ngx_uint_t argc,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {

@@ -95,27 +95,27 @@ typedef struct {
  *     workspace_set         nil, or an array of active, created_at, keys
  */
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_get(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_caller_t *caller,
     u_char *id, ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_create(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_caller_t *caller,
     ngx_http_agntkey_key_spec_t *key,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_change(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_caller_t *caller,
     u_char *id, ngx_http_agntkey_key_patch_t *patch,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_revoke(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_caller_t *caller,
     u_char *id, ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 
 /* key->name empty: the old one's; overlap in ms, decimal */
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_rotate(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_caller_t *caller,
     u_char *id, ngx_http_agntkey_key_spec_t *key, ngx_str_t *overlap,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_list(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_page_t *page,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_page_t *page,
     u_char *tag, ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 
 /*
@@ -124,13 +124,13 @@ ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_list(
  * need not be names.
  */
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_workspaces(
-    ngx_http_agntkey_redis_t *redis, ngx_str_t *from,
+    ngx_http_agntkey_redis_client_t *redis, ngx_str_t *from,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_workspace_states(
-    ngx_http_agntkey_redis_t *redis, ngx_str_t *names, ngx_uint_t n,
+    ngx_http_agntkey_redis_client_t *redis, ngx_str_t *names, ngx_uint_t n,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_keystore_workspace_set(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_caller_t *caller,
+    ngx_http_agntkey_redis_client_t *redis, ngx_http_agntkey_caller_t *caller,
     ngx_str_t *name, ngx_uint_t active,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 

@@ -89,7 +89,7 @@ static void ngx_http_agntkey_lookup_flight_free(
 
 
 ngx_http_agntkey_lookup_t *
-ngx_http_agntkey_lookup_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_lookup_create(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_lookup_conf_t *conf, ngx_log_t *log)
 {
     ngx_http_agntkey_lookup_t          *lookup;

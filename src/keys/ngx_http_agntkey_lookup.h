@@ -18,7 +18,7 @@
 #include "ngx_http_agntkey_fetch.h"
 #include "ngx_http_agntkey_lease.h"
 #include "ngx_http_agntkey_record.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 
 
 typedef struct ngx_http_agntkey_lookup_s  ngx_http_agntkey_lookup_t;
@@ -63,8 +63,8 @@ typedef struct {
  * ends before the look-up does.  Returns NULL without memory.
  */
 ngx_http_agntkey_lookup_t *ngx_http_agntkey_lookup_create(
-    ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_lookup_conf_t *conf,
-    ngx_log_t *log);
+    ngx_http_agntkey_redis_client_t *redis,
+    ngx_http_agntkey_lookup_conf_t *conf, ngx_log_t *log);
 
 /* Handlers of look-ups are not called. */
 void ngx_http_agntkey_lookup_destroy(ngx_http_agntkey_lookup_t *lookup);

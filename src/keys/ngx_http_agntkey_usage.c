@@ -32,21 +32,21 @@ typedef struct {
 
 
 struct ngx_http_agntkey_usage_s {
-    ngx_http_agntkey_redis_t   *redis;
-    ngx_msec_t                  interval;
-    ngx_log_t                  *log;
+    ngx_http_agntkey_redis_client_t   *redis;
+    ngx_msec_t                         interval;
+    ngx_log_t                         *log;
 
     /* event ident must be after 3 pointers as in ngx_connection_t */
-    ngx_int_t                   ident;
+    ngx_int_t                          ident;
 
-    ngx_event_t                 timer;
-    ngx_uint_t                  dirty;        /* keys to be written */
-    ngx_uint_t                  lost;         /* uses not noted */
-    ngx_uint_t                  refused;      /* keys that Redis refused */
+    ngx_event_t                        timer;
+    ngx_uint_t                         dirty;      /* keys to be written */
+    ngx_uint_t                         lost;       /* uses not noted */
+    ngx_uint_t                         refused;    /* keys that Redis refused */
 
-    uint16_t                    free;
-    uint16_t                    buckets[NGX_HTTP_AGNTKEY_USAGE_KEYS];
-    ngx_http_agntkey_use_t      uses[NGX_HTTP_AGNTKEY_USAGE_KEYS];
+    uint16_t                           free;
+    uint16_t                           buckets[NGX_HTTP_AGNTKEY_USAGE_KEYS];
+    ngx_http_agntkey_use_t             uses[NGX_HTTP_AGNTKEY_USAGE_KEYS];
 };
 
 
@@ -65,11 +65,12 @@ static void ngx_http_agntkey_usage_forget(ngx_http_agntkey_use_t *use);
 
 
 ngx_http_agntkey_usage_t *
-ngx_http_agntkey_usage_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_usage_create(ngx_http_agntkey_redis_client_t *redis,
     ngx_msec_t interval, ngx_log_t *log)
 {
-    ngx_uint_t                 i;
-    ngx_http_agntkey_usage_t  *usage;
+    ngx_uint_t                                 i;
+    ngx_http_agntkey_usage_t                  *usage;
+    ngx_http_agntkey_redis_client_handlers_t   handlers;
 
     usage = ngx_calloc(sizeof(ngx_http_agntkey_usage_t), log);
     if (usage == NULL) {
@@ -95,9 +96,10 @@ ngx_http_agntkey_usage_create(ngx_http_agntkey_redis_t *redis,
         usage->uses[i].next = (uint16_t) (i + 1);
     }
 
-    ngx_http_agntkey_redis_add_exit_handler(redis,
-                                            ngx_http_agntkey_usage_on_exit,
-                                            usage);
+    ngx_memzero(&handlers, sizeof(handlers));
+    handlers.exit = ngx_http_agntkey_usage_on_exit;
+
+    ngx_http_agntkey_redis_client_listen(redis, &handlers, usage);
 
     return usage;
 }
@@ -287,8 +289,8 @@ ngx_http_agntkey_usage_send(ngx_http_agntkey_use_t *use)
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_ask(use->usage->redis, &bytes,
-                                    ngx_http_agntkey_usage_handler, use);
+    rc = ngx_http_agntkey_redis_client_ask(use->usage->redis, &bytes,
+                                           ngx_http_agntkey_usage_handler, use);
 
     ngx_http_agntkey_redis_resp_format_free(&bytes);
 

@@ -19,7 +19,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 
 
 /* keys that one worker may have to write at a time, about 110 bytes each */
@@ -34,7 +34,8 @@ typedef struct ngx_http_agntkey_usage_s  ngx_http_agntkey_usage_t;
  * written when the worker is told to end.  Returns NULL without memory.
  */
 ngx_http_agntkey_usage_t *ngx_http_agntkey_usage_create(
-    ngx_http_agntkey_redis_t *redis, ngx_msec_t interval, ngx_log_t *log);
+    ngx_http_agntkey_redis_client_t *redis, ngx_msec_t interval,
+    ngx_log_t *log);
 
 /* What has not been written is lost. */
 void ngx_http_agntkey_usage_destroy(ngx_http_agntkey_usage_t *usage);

@@ -37,7 +37,7 @@ ngx_http_agntkey_worker_create(ngx_http_agntkey_redis_conf_t *redis_conf,
         return NULL;
     }
 
-    ngx_http_agntkey_redis_connect(worker->commands);
+    ngx_http_agntkey_redis_client_connect(worker->commands);
 
     return worker;
 }
@@ -51,7 +51,7 @@ ngx_http_agntkey_worker_init(ngx_http_agntkey_worker_t *worker,
 {
     ngx_http_agntkey_lease_handlers_t  handlers;
 
-    worker->commands = ngx_http_agntkey_redis_create(redis_conf, log);
+    worker->commands = ngx_http_agntkey_redis_client_create(redis_conf, log);
     if (worker->commands == NULL) {
         return NGX_ERROR;
     }
@@ -111,7 +111,7 @@ static ngx_int_t
 ngx_http_agntkey_worker_init_admin(ngx_http_agntkey_worker_t *worker,
     ngx_http_agntkey_redis_conf_t *redis_conf, ngx_log_t *log)
 {
-    worker->admin = ngx_http_agntkey_redis_create(redis_conf, log);
+    worker->admin = ngx_http_agntkey_redis_client_create(redis_conf, log);
     if (worker->admin == NULL) {
         return NGX_ERROR;
     }
@@ -134,7 +134,7 @@ ngx_http_agntkey_worker_destroy(ngx_http_agntkey_worker_t *worker)
     }
 
     if (worker->admin) {
-        ngx_http_agntkey_redis_destroy(worker->admin);
+        ngx_http_agntkey_redis_client_destroy(worker->admin);
     }
 
     if (worker->acks) {
@@ -150,7 +150,7 @@ ngx_http_agntkey_worker_destroy(ngx_http_agntkey_worker_t *worker)
     }
 
     if (worker->commands) {
-        ngx_http_agntkey_redis_destroy(worker->commands);
+        ngx_http_agntkey_redis_client_destroy(worker->commands);
     }
 
     /* what waited for replies is gone now, without a word */

@@ -20,7 +20,7 @@
 #include "ngx_http_agntkey_barrier_ack.h"
 #include "ngx_http_agntkey_lease.h"
 #include "ngx_http_agntkey_lookup.h"
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 #include "ngx_http_agntkey_redis_conf.h"
 #include "ngx_http_agntkey_usage.h"
 
@@ -28,17 +28,17 @@
 /* owner of all it points to */
 
 typedef struct {
-    ngx_http_agntkey_lookup_t     *lookup;
-    ngx_http_agntkey_usage_t      *usage;      /* NULL: not noted */
+    ngx_http_agntkey_lookup_t        *lookup;
+    ngx_http_agntkey_usage_t         *usage;      /* NULL: not noted */
 
-    ngx_http_agntkey_redis_t      *commands;   /* of the two, and of these: */
-    ngx_http_agntkey_lease_t      *lease;      /* NULL: nobody has need of it */
-    ngx_http_agntkey_barrier_ack_t
-                                  *acks;       /* NULL: without a lease */
+    /* of the two, and of these */
+    ngx_http_agntkey_redis_client_t  *commands;
+    ngx_http_agntkey_lease_t         *lease;      /* NULL: nobody needs it */
+    ngx_http_agntkey_barrier_ack_t   *acks;       /* NULL: without a lease */
 
     /* of administrators; NULL without an admin location */
-    ngx_http_agntkey_redis_t      *admin;
-    ngx_http_agntkey_barriers_t   *barriers;
+    ngx_http_agntkey_redis_client_t  *admin;
+    ngx_http_agntkey_barriers_t      *barriers;
 } ngx_http_agntkey_worker_t;
 
 

@@ -21,7 +21,7 @@
  */
 
 struct ngx_http_agntkey_redis_batch_s {
-    ngx_http_agntkey_redis_t                 *redis;
+    ngx_http_agntkey_redis_client_t          *redis;
     ngx_http_agntkey_redis_batch_handler_pt   handler;   /* NULL: cancelled */
     void                                     *data;
 
@@ -68,7 +68,7 @@ static void ngx_http_agntkey_redis_batch_free(
 
 
 ngx_http_agntkey_redis_batch_t *
-ngx_http_agntkey_redis_batch_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_redis_batch_create(ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data)
 {
     ngx_http_agntkey_redis_batch_t  *batch;
@@ -106,9 +106,9 @@ ngx_http_agntkey_redis_batch_send(ngx_http_agntkey_redis_batch_t *batch,
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_send(batch->redis, &bytes,
-                                     ngx_http_agntkey_redis_batch_handler,
-                                     batch);
+    rc = ngx_http_agntkey_redis_client_send(batch->redis, &bytes,
+                                           ngx_http_agntkey_redis_batch_handler,
+                                           batch);
 
     ngx_http_agntkey_redis_resp_format_free(&bytes);
 
@@ -170,7 +170,7 @@ ngx_http_agntkey_redis_batch_write(ngx_http_agntkey_redis_batch_t *batch)
         return NGX_ERROR;
     }
 
-    rc = ngx_http_agntkey_redis_send(batch->redis, &bytes,
+    rc = ngx_http_agntkey_redis_client_send(batch->redis, &bytes,
                                      ngx_http_agntkey_redis_batch_time_handler,
                                      batch);
 
@@ -274,7 +274,7 @@ ngx_http_agntkey_redis_batch_release(ngx_http_agntkey_redis_batch_t *batch,
     ngx_str_t   *script;
     ngx_uint_t   i;
 
-    budget = (int64_t) ngx_http_agntkey_redis_timeout(batch->redis);
+    budget = (int64_t) ngx_http_agntkey_redis_client_timeout(batch->redis);
 
     batch->deadline = ngx_http_agntkey_clock()
                      + ngx_http_agntkey_clock_margin(budget);
@@ -289,9 +289,9 @@ ngx_http_agntkey_redis_batch_release(ngx_http_agntkey_redis_batch_t *batch,
 
     for (i = 0; i < batch->nkept; i++) {
 
-        if (ngx_http_agntkey_redis_send(batch->redis, &batch->kept[i],
-                                        ngx_http_agntkey_redis_batch_handler,
-                                        batch) != NGX_OK)
+        if (ngx_http_agntkey_redis_client_send(batch->redis, &batch->kept[i],
+                                           ngx_http_agntkey_redis_batch_handler,
+                                           batch) != NGX_OK)
         {
             return NGX_ERROR;
         }

@@ -24,7 +24,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include "ngx_http_agntkey_redis.h"
+#include "ngx_http_agntkey_redis_client.h"
 
 
 /* the most commands of one call, and of one that writes */
@@ -54,7 +54,7 @@ typedef void (*ngx_http_agntkey_redis_batch_handler_pt)(void *data,
 
 /* A call without commands, or NULL without memory. */
 ngx_http_agntkey_redis_batch_t *ngx_http_agntkey_redis_batch_create(
-    ngx_http_agntkey_redis_t *redis,
+    ngx_http_agntkey_redis_client_t *redis,
     ngx_http_agntkey_redis_batch_handler_pt handler, void *data);
 
 /* Sends a command.  Returns NGX_OK, or NGX_ERROR when it was not sent. */

@@ -40,6 +40,7 @@
 #define FUZZ_LEASE     2000
 #define FUZZ_LEASE_MAX 60000
 #define FUZZ_QUEUE     64
+#define FUZZ_LISTENERS NGX_HTTP_AGNTKEY_REDIS_CLIENT_LISTENERS
 #define FUZZ_TIMERS    64
 #define FUZZ_IDS       3
 #define FUZZ_HOMES     2
@@ -74,25 +75,35 @@ typedef struct {
 } fuzz_command_t;
 
 
-/* what stands for a connection */
+/* what stands for a connection, be it one by itself or that of a client */
 
-struct ngx_http_agntkey_redis_s {
-    ngx_http_agntkey_redis_resp_t      *resp;
-    ngx_http_agntkey_redis_message_pt   message;
-    void                               *message_data;
-    ngx_http_agntkey_redis_change_pt    change;
-    void                               *change_data;
-    ngx_http_agntkey_redis_exit_pt      endings[2];
-    void                               *endings_data[2];
-    ngx_uint_t                          nendings;
+typedef struct {
+    ngx_http_agntkey_redis_resp_t              *resp;
+    ngx_http_agntkey_redis_conn_handlers_t      handlers;
+    void                                       *data;
+    ngx_http_agntkey_redis_client_handlers_t    listeners[FUZZ_LISTENERS];
+    void                                       *listeners_data[FUZZ_LISTENERS];
+    ngx_uint_t                                  nlisteners;
 
-    fuzz_command_t                      queue[FUZZ_QUEUE];
-    ngx_uint_t                          n;
+    fuzz_command_t                              queue[FUZZ_QUEUE];
+    ngx_uint_t                                  n;
+    uint64_t                                    written;    /* bytes */
 
-    ngx_uint_t                          number;     /* of the connection */
-    unsigned                            up:1;
-    unsigned                            connecting:1;
-    unsigned                            away:1;
+    ngx_uint_t                                  number;     /* of those made */
+    unsigned                                    up:1;
+    unsigned                                    connecting:1;
+    unsigned                                    away:1;
+    unsigned                                    ended:1;    /* so it was told */
+} fuzz_link_t;
+
+
+struct ngx_http_agntkey_redis_conn_s {
+    fuzz_link_t                         link;
+};
+
+
+struct ngx_http_agntkey_redis_client_s {
+    fuzz_link_t                         link;
 };
 
 
@@ -152,22 +163,22 @@ static void fuzz_come_up(void);
 static void fuzz_fail(void);
 static void fuzz_worker_ends(void);
 
-static void fuzz_bring(ngx_http_agntkey_redis_t *redis, const void *data,
-    size_t len);
-static void fuzz_bring_text(ngx_http_agntkey_redis_t *redis, const char *text);
-static void fuzz_reply(ngx_http_agntkey_redis_t *redis,
+static void fuzz_bring(fuzz_link_t *link, const void *data, size_t len);
+static void fuzz_bring_text(fuzz_link_t *link, const char *text);
+static void fuzz_reply(fuzz_link_t *link,
     ngx_http_agntkey_redis_reply_t *reply);
-static void fuzz_message(ngx_http_agntkey_redis_t *redis,
+static void fuzz_message(fuzz_link_t *link,
     ngx_http_agntkey_redis_reply_t *reply);
-static void fuzz_down(ngx_http_agntkey_redis_t *redis);
-static void fuzz_lose(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_e rc);
+static void fuzz_down(fuzz_link_t *link);
+static void fuzz_tell_up(fuzz_link_t *link);
+static void fuzz_tell_down(fuzz_link_t *link, ngx_http_agntkey_redis_e rc);
+static void fuzz_lose(fuzz_link_t *link, ngx_http_agntkey_redis_e rc);
 static void fuzz_introduce(void);
 static void fuzz_prove(void);
-static void fuzz_answer(ngx_http_agntkey_redis_t *redis);
+static void fuzz_answer(fuzz_link_t *link);
 
-static void fuzz_model_sent(ngx_http_agntkey_redis_t *redis,
-    fuzz_command_t *command, ngx_http_agntkey_redis_reply_t *argv);
+static void fuzz_model_sent(fuzz_link_t *link, fuzz_command_t *command,
+    ngx_http_agntkey_redis_reply_t *argv);
 static void fuzz_model_named(ngx_str_t *channel);
 static void fuzz_model_answered(fuzz_command_t *command,
     ngx_http_agntkey_redis_reply_t *reply);
@@ -200,6 +211,11 @@ static ngx_uint_t fuzz_is(ngx_http_agntkey_redis_reply_t *reply,
 static uint64_t fuzz_digits(u_char *p, size_t len);
 static void fuzz_note(const void *data, size_t len);
 static void fuzz_number(int64_t n);
+
+static fuzz_link_t *fuzz_link(size_t size);
+static void fuzz_unlink(fuzz_link_t *link);
+static void fuzz_send(fuzz_link_t *link, ngx_str_t *bytes,
+    ngx_http_agntkey_redis_handler_pt handler, void *data);
 
 
 /* of nginx, and of its time */
@@ -247,12 +263,12 @@ static ngx_http_agntkey_redis_conf_t  fuzz_server;
 static ngx_http_agntkey_worker_t     *fuzz_own;
 
 /* in the order in which they are made */
-static ngx_http_agntkey_redis_t     *fuzz_clients[3];
-static ngx_uint_t                    fuzz_nclients;
+static fuzz_link_t                  *fuzz_links[3];
+static ngx_uint_t                    fuzz_nlinks;
 
-#define fuzz_commands   fuzz_clients[0]
-#define fuzz_stream     fuzz_clients[1]
-#define fuzz_admin      fuzz_clients[2]
+#define fuzz_commands   fuzz_links[0]
+#define fuzz_stream     fuzz_links[1]
+#define fuzz_admin      fuzz_links[2]
 
 static fuzz_model_t                  fuzz_model;
 static fuzz_asking_t                 fuzz_asking[FUZZ_ASKING];
@@ -364,7 +380,7 @@ fuzz_start(ngx_uint_t entries)
     ngx_exiting = 0;
     fuzz_now = 1000000;
     ngx_current_msec = fuzz_now;
-    fuzz_nclients = 0;
+    fuzz_nlinks = 0;
     memset(&fuzz_model, 0, sizeof(fuzz_model));
     fuzz_number_of_names = 0;
     fuzz_fenced = 0;
@@ -378,7 +394,7 @@ fuzz_start(ngx_uint_t entries)
                                               &fuzz_log);
     fuzz_check(fuzz_own);
 
-    ngx_http_agntkey_redis_connect(fuzz_admin);
+    ngx_http_agntkey_redis_client_connect(fuzz_own->admin);
 }
 
 
@@ -390,7 +406,7 @@ fuzz_stop(void)
     ngx_uint_t  i;
 
     for (i = 0; i < 3; i++) {
-        fuzz_clients[i]->connecting = 1;
+        fuzz_links[i]->connecting = 1;
     }
 
     fuzz_fail();
@@ -413,23 +429,23 @@ static void
 fuzz_event(const uint8_t *data, size_t len, size_t from, size_t cut,
     size_t step)
 {
-    size_t                     n;
-    ngx_uint_t                 arg, number;
-    const uint8_t             *p, *last;
-    ngx_http_agntkey_redis_t  *redis;
+    size_t          n;
+    ngx_uint_t      arg, number;
+    fuzz_link_t    *link;
+    const uint8_t  *p, *last;
 
     if (len == 0) {
         return;
     }
 
     arg = (len > 1) ? data[1] : 0;
-    redis = NULL;
+    link = NULL;
 
     switch (data[0]) {
 
-    case 'S': redis = fuzz_stream; break;
-    case 'C': redis = fuzz_commands; break;
-    case 'A': redis = fuzz_admin; break;
+    case 'S': link = fuzz_stream; break;
+    case 'C': link = fuzz_commands; break;
+    case 'A': link = fuzz_admin; break;
 
     case 'U': fuzz_come_up(); break;
     case 'D': fuzz_fail(); break;
@@ -455,18 +471,18 @@ fuzz_event(const uint8_t *data, size_t len, size_t from, size_t cut,
     default: break;
     }
 
-    if (redis == NULL) {
+    if (link == NULL) {
         return;
     }
 
     /* in pieces, which end with the connection that they began on */
 
-    number = redis->number;
+    number = link->number;
     p = data + 1;
     last = data + len;
     from++;
 
-    while (p < last && redis->up && redis->number == number) {
+    while (p < last && link->up && link->number == number) {
         n = last - p;
 
         if (step) {
@@ -476,7 +492,7 @@ fuzz_event(const uint8_t *data, size_t len, size_t from, size_t cut,
             n = cut - from;
         }
 
-        fuzz_bring(redis, p, n);
+        fuzz_bring(link, p, n);
         p += n;
         from += n;
     }
@@ -517,27 +533,25 @@ fuzz_time(int64_t ms)
 static void
 fuzz_come_up(void)
 {
-    ngx_uint_t                 i;
-    ngx_http_agntkey_redis_t  *redis;
+    ngx_uint_t    i;
+    fuzz_link_t  *link;
 
     for (i = 0; i < 3; i++) {
-        redis = fuzz_clients[i];
+        link = fuzz_links[i];
 
-        if (!redis->connecting) {
+        if (!link->connecting) {
             continue;
         }
 
-        redis->connecting = 0;
-        redis->away = 0;
-        redis->up = 1;
-        redis->number++;
-        redis->resp = ngx_http_agntkey_redis_resp_create(
-                              redis->message ? 0 : NGX_HTTP_AGNTKEY_RESP_SKIP);
-        fuzz_check(redis->resp);
+        link->connecting = 0;
+        link->away = 0;
+        link->up = 1;
+        link->number++;
+        link->resp = ngx_http_agntkey_redis_resp_create(
+                      link == fuzz_stream ? 0 : NGX_HTTP_AGNTKEY_RESP_SKIP);
+        fuzz_check(link->resp);
 
-        if (redis->change) {
-            redis->change(redis->change_data, 1);
-        }
+        fuzz_tell_up(link);
     }
 }
 
@@ -545,22 +559,18 @@ fuzz_come_up(void)
 static void
 fuzz_fail(void)
 {
-    ngx_uint_t                 i;
-    ngx_http_agntkey_redis_t  *redis;
+    ngx_uint_t    i;
+    fuzz_link_t  *link;
 
     for (i = 0; i < 3; i++) {
-        redis = fuzz_clients[i];
+        link = fuzz_links[i];
 
-        if (redis->connecting) {
-            redis->connecting = 0;
-            redis->away = 1;
-            fuzz_down(redis);
+        if (link->connecting) {
+            link->connecting = 0;
+            link->away = 1;
+            fuzz_down(link);
 
-            if (redis->change) {
-                redis->change(redis->change_data, 0);
-            }
-
-            fuzz_lose(redis, NGX_HTTP_AGNTKEY_REDIS_UNSENT);
+            fuzz_tell_down(link, NGX_HTTP_AGNTKEY_REDIS_UNSENT);
         }
     }
 }
@@ -569,20 +579,23 @@ fuzz_fail(void)
 static void
 fuzz_worker_ends(void)
 {
-    ngx_uint_t  i, n;
+    ngx_uint_t    i;
+    fuzz_link_t  *link;
 
     ngx_exiting = 1;
+    link = fuzz_commands;
 
-    if (!fuzz_commands->up || fuzz_commands->n) {
+    if (!link->up || link->n) {
         return;
     }
 
-    n = fuzz_commands->nendings;
-    fuzz_commands->nendings = 0;
-
-    for (i = 0; i < n; i++) {
-        fuzz_commands->endings[i](fuzz_commands->endings_data[i]);
+    for (i = 0; i < link->nlisteners && !link->ended; i++) {
+        if (link->listeners[i].exit) {
+            link->listeners[i].exit(link->listeners_data[i]);
+        }
     }
+
+    link->ended = 1;
 
     /* nobody holds a lease that he has given back */
 
@@ -591,64 +604,69 @@ fuzz_worker_ends(void)
 
 
 static void
-fuzz_bring(ngx_http_agntkey_redis_t *redis, const void *data, size_t len)
+fuzz_bring(fuzz_link_t *link, const void *data, size_t len)
 {
     ngx_int_t                        rc;
     ngx_uint_t                       number;
     ngx_http_agntkey_redis_reply_t  *reply;
 
-    number = redis->number;
+    number = link->number;
 
-    rc = ngx_http_agntkey_redis_resp_feed(redis->resp, (u_char *) data, len);
+    rc = ngx_http_agntkey_redis_resp_feed(link->resp, (u_char *) data, len);
 
     while (rc == NGX_OK) {
-        rc = ngx_http_agntkey_redis_resp_next(redis->resp, &reply);
+        rc = ngx_http_agntkey_redis_resp_next(link->resp, &reply);
 
         if (rc == NGX_OK) {
-            fuzz_reply(redis, reply);
+            fuzz_reply(link, reply);
 
-            if (!redis->up || redis->number != number) {
+            if (!link->up || link->number != number) {
                 return;
             }
         }
     }
 
     if (rc == NGX_ERROR) {
-        fuzz_down(redis);
+        fuzz_down(link);
     }
 }
 
 
 static void
-fuzz_bring_text(ngx_http_agntkey_redis_t *redis, const char *text)
+fuzz_bring_text(fuzz_link_t *link, const char *text)
 {
-    if (redis->up) {
-        fuzz_bring(redis, text, strlen(text));
+    if (link->up) {
+        fuzz_bring(link, text, strlen(text));
     }
 }
 
 
 static void
-fuzz_reply(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_reply_t *reply)
+fuzz_reply(fuzz_link_t *link, ngx_http_agntkey_redis_reply_t *reply)
 {
     fuzz_command_t  command;
 
-    if (redis->n) {
-        command = redis->queue[0];
-        redis->n--;
-        memmove(redis->queue, redis->queue + 1,
-                redis->n * sizeof(fuzz_command_t));
+    if (link->n) {
+        command = link->queue[0];
+        link->n--;
+        memmove(link->queue, link->queue + 1,
+                link->n * sizeof(fuzz_command_t));
 
         fuzz_model_answered(&command, reply);
-        command.handler(command.data, NGX_HTTP_AGNTKEY_REDIS_OK, reply);
 
-    } else if (redis->message) {
-        fuzz_message(redis, reply);
+        if (link == fuzz_stream) {
+            fuzz_check(link->handlers.reply(link->data, reply) == NULL);
+
+        } else {
+            command.handler(command.data, NGX_HTTP_AGNTKEY_REDIS_OK, reply);
+        }
+
+    } else if (link == fuzz_stream) {
+        fuzz_message(link, reply);
 
     } else {
         ngx_http_agntkey_redis_resp_free(reply);
-        fuzz_down(redis);
+        fuzz_down(link);
     }
 }
 
@@ -656,8 +674,7 @@ fuzz_reply(ngx_http_agntkey_redis_t *redis,
 /* What one message may lead to is bounded by what it says. */
 
 static void
-fuzz_message(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_reply_t *reply)
+fuzz_message(fuzz_link_t *link, ngx_http_agntkey_redis_reply_t *reply)
 {
     ngx_uint_t   most;
     const char  *cause;
@@ -673,12 +690,12 @@ fuzz_message(ngx_http_agntkey_redis_t *redis,
     fuzz_model_message(reply);
     fuzz_sent = 0;
 
-    cause = redis->message(redis->message_data, reply);
+    cause = link->handlers.reply(link->data, reply);
 
     fuzz_check(fuzz_sent <= most);
 
     if (cause) {
-        fuzz_down(redis);
+        fuzz_down(link);
     }
 
     fuzz_hits();
@@ -686,40 +703,75 @@ fuzz_message(ngx_http_agntkey_redis_t *redis,
 
 
 static void
-fuzz_down(ngx_http_agntkey_redis_t *redis)
+fuzz_down(fuzz_link_t *link)
 {
-    if (!redis->up) {
+    if (!link->up) {
         return;
     }
 
-    redis->up = 0;
-    redis->number++;
-    ngx_http_agntkey_redis_resp_destroy(redis->resp);
-    redis->resp = NULL;
+    link->up = 0;
+    link->number++;
+    ngx_http_agntkey_redis_resp_destroy(link->resp);
+    link->resp = NULL;
 
-    if (redis != fuzz_admin) {
+    if (link != fuzz_admin) {
         fuzz_model_lost();
     }
 
-    if (redis->change) {
-        redis->change(redis->change_data, 0);
+    fuzz_tell_down(link, NGX_HTTP_AGNTKEY_REDIS_LOST);
+}
+
+
+static void
+fuzz_tell_up(fuzz_link_t *link)
+{
+    ngx_uint_t  i;
+
+    if (link == fuzz_stream) {
+        link->handlers.up(link->data);
+        return;
     }
 
-    fuzz_lose(redis, NGX_HTTP_AGNTKEY_REDIS_LOST);
+    for (i = 0; i < link->nlisteners; i++) {
+        if (link->listeners[i].up) {
+            link->listeners[i].up(link->listeners_data[i]);
+        }
+    }
+}
+
+
+static void
+fuzz_tell_down(fuzz_link_t *link, ngx_http_agntkey_redis_e rc)
+{
+    ngx_uint_t  i;
+
+    if (link == fuzz_stream) {
+        link->handlers.down(link->data, rc);
+        fuzz_check(link->n == 0);
+        return;
+    }
+
+    for (i = 0; i < link->nlisteners; i++) {
+        if (link->listeners[i].down) {
+            link->listeners[i].down(link->listeners_data[i]);
+        }
+    }
+
+    fuzz_lose(link, rc);
 }
 
 
 /* Who is told may send again. */
 
 static void
-fuzz_lose(ngx_http_agntkey_redis_t *redis, ngx_http_agntkey_redis_e rc)
+fuzz_lose(fuzz_link_t *link, ngx_http_agntkey_redis_e rc)
 {
     ngx_uint_t      i, n;
     fuzz_command_t  queue[FUZZ_QUEUE];
 
-    n = redis->n;
-    redis->n = 0;
-    memcpy(queue, redis->queue, n * sizeof(fuzz_command_t));
+    n = link->n;
+    link->n = 0;
+    memcpy(queue, link->queue, n * sizeof(fuzz_command_t));
 
     for (i = 0; i < n; i++) {
         queue[i].handler(queue[i].data, rc, NULL);
@@ -776,19 +828,19 @@ fuzz_prove(void)
 /* The oldest command has the answer that a good Redis gives. */
 
 static void
-fuzz_answer(ngx_http_agntkey_redis_t *redis)
+fuzz_answer(fuzz_link_t *link)
 {
     char             text[512];
     fuzz_command_t  *command;
 
-    if (!redis->up || redis->n == 0) {
+    if (!link->up || link->n == 0) {
         return;
     }
 
-    command = &redis->queue[0];
+    command = &link->queue[0];
 
     if (command->id != -1) {
-        fuzz_bring_text(redis,
+        fuzz_bring_text(link,
                         "*8\r\n$64\r\n"
                         "0123456789abcdef0123456789abcdef"
                         "0123456789abcdef0123456789abcdef\r\n"
@@ -796,31 +848,31 @@ fuzz_answer(ngx_http_agntkey_redis_t *redis)
                         "$1\r\n1\r\n$-1\r\n$-1\r\n");
 
     } else if (command->home != -1) {
-        fuzz_bring_text(redis, "$1\r\n1\r\n");
+        fuzz_bring_text(link, "$1\r\n1\r\n");
 
-    } else if (redis == fuzz_admin && command->argc == 5) {
-        fuzz_bring_text(redis, "*3\r\n$-1\r\n$-1\r\n$-1\r\n");
+    } else if (link == fuzz_admin && command->argc == 5) {
+        fuzz_bring_text(link, "*3\r\n$-1\r\n$-1\r\n$-1\r\n");
 
-    } else if (redis == fuzz_admin && command->argc == 8) {
+    } else if (link == fuzz_admin && command->argc == 8) {
         snprintf(text, sizeof(text),
                  "*5\r\n:%lld\r\n:0\r\n:1\r\n*2\r\n"
                  "$28\r\nhost/1/%s/2000\r\n"
                  "$28\r\nhost/2/00000000000000ff/3000\r\n"
                  ":1\r\n",
                  (long long) fuzz_now, fuzz_worker);
-        fuzz_bring_text(redis, text);
+        fuzz_bring_text(link, text);
 
-    } else if (redis == fuzz_admin && command->argc == 4) {
-        fuzz_bring_text(redis, "*2\r\n:1\r\n:0\r\n");
+    } else if (link == fuzz_admin && command->argc == 4) {
+        fuzz_bring_text(link, "*2\r\n:1\r\n:0\r\n");
 
     } else {
-        fuzz_bring_text(redis, ":1\r\n");
+        fuzz_bring_text(link, ":1\r\n");
     }
 }
 
 
 static void
-fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
+fuzz_model_sent(fuzz_link_t *link, fuzz_command_t *command,
     ngx_http_agntkey_redis_reply_t *argv)
 {
     char        name[64];
@@ -830,12 +882,12 @@ fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
     command->id = -1;
     command->home = -1;
 
-    if (redis == fuzz_commands && fuzz_is(argv->elts[0], "HMGET")) {
+    if (link == fuzz_commands && fuzz_is(argv->elts[0], "HMGET")) {
         command->id = fuzz_index(&argv->elts[1]->str, fuzz_keys, FUZZ_IDS);
         fuzz_check(command->id != -1);
         command->version = fuzz_model.version[command->id];
 
-    } else if (redis == fuzz_commands && fuzz_is(argv->elts[0], "HGET")) {
+    } else if (link == fuzz_commands && fuzz_is(argv->elts[0], "HGET")) {
         command->home = fuzz_index(&argv->elts[1]->str, fuzz_home_keys,
                                    FUZZ_HOMES);
 
@@ -843,10 +895,10 @@ fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
             command->version = fuzz_model.homes[command->home];
         }
 
-    } else if (redis == fuzz_stream && fuzz_is(argv->elts[0], "SUBSCRIBE")) {
+    } else if (link == fuzz_stream && fuzz_is(argv->elts[0], "SUBSCRIBE")) {
         fuzz_model_named(&argv->elts[1]->str);
 
-    } else if (redis == fuzz_commands && fuzz_is(argv->elts[0], "EVAL")) {
+    } else if (link == fuzz_commands && fuzz_is(argv->elts[0], "EVAL")) {
 
         if (argv->nelts == 5) {
             fuzz_check(fuzz_is(argv->elts[3], fuzz_canaries[0]));
@@ -866,7 +918,7 @@ fuzz_model_sent(ngx_http_agntkey_redis_t *redis, fuzz_command_t *command,
             fuzz_check(fuzz_model.proof);
         }
 
-    } else if (redis == fuzz_admin && fuzz_is(argv->elts[0], "EVAL")) {
+    } else if (link == fuzz_admin && fuzz_is(argv->elts[0], "EVAL")) {
         text = &argv->elts[6]->str;
         len = sizeof(FUZZ_CHANNEL) + FUZZ_ID;
         fuzz_check(text->len > len);
@@ -1453,130 +1505,39 @@ fuzz_number(int64_t n)
 }
 
 
-/* the client, as the header of ngx_http_agntkey_redis.c has it */
+/* what both kinds of connections have in common */
 
-ngx_http_agntkey_redis_t *
-ngx_http_agntkey_redis_create(ngx_http_agntkey_redis_conf_t *conf,
-    ngx_log_t *log)
+static fuzz_link_t *
+fuzz_link(size_t size)
 {
-    ngx_http_agntkey_redis_t  *redis;
+    fuzz_link_t  *link;
 
-    fuzz_check(fuzz_nclients < 3);
+    fuzz_check(fuzz_nlinks < 3);
 
-    redis = calloc(1, sizeof(ngx_http_agntkey_redis_t));
-    fuzz_check(redis);
+    link = calloc(1, size);
+    fuzz_check(link);
 
-    fuzz_clients[fuzz_nclients++] = redis;
+    fuzz_links[fuzz_nlinks++] = link;
 
-    return redis;
+    return link;
 }
 
 
-void
-ngx_http_agntkey_redis_destroy(ngx_http_agntkey_redis_t *redis)
+static void
+fuzz_unlink(fuzz_link_t *link)
 {
-    ngx_http_agntkey_redis_resp_destroy(redis->resp);
-    free(redis);
+    ngx_http_agntkey_redis_resp_destroy(link->resp);
+    free(link);
 }
 
 
-void
-ngx_http_agntkey_redis_connect(ngx_http_agntkey_redis_t *redis)
-{
-    redis->connecting = !redis->up;
-}
-
-
-void
-ngx_http_agntkey_redis_add_exit_handler(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_exit_pt handler, void *data)
-{
-    fuzz_check(redis->nendings < NGX_HTTP_AGNTKEY_REDIS_EXITS);
-
-    redis->endings[redis->nendings] = handler;
-    redis->endings_data[redis->nendings++] = data;
-}
-
-
-void
-ngx_http_agntkey_redis_set_change(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_change_pt handler, void *data)
-{
-    redis->change = handler;
-    redis->change_data = data;
-}
-
-
-void
-ngx_http_agntkey_redis_set_message(ngx_http_agntkey_redis_t *redis,
-    ngx_http_agntkey_redis_message_pt handler, void *data)
-{
-    redis->message = handler;
-    redis->message_data = data;
-}
-
-
-ngx_uint_t
-ngx_http_agntkey_redis_ready_now(ngx_http_agntkey_redis_t *redis)
-{
-    return redis->up;
-}
-
-
-ngx_uint_t
-ngx_http_agntkey_redis_unavailable(ngx_http_agntkey_redis_t *redis)
-{
-    return redis->away;
-}
-
-
-ngx_uint_t
-ngx_http_agntkey_redis_generation(ngx_http_agntkey_redis_t *redis)
-{
-    return redis->number;
-}
-
-
-void
-ngx_http_agntkey_redis_reset(ngx_http_agntkey_redis_t *redis,
-    const char *cause)
-{
-    fuzz_check(strlen(cause) > 0);
-    fuzz_down(redis);
-}
-
-
-void
-ngx_http_agntkey_redis_send_now(ngx_http_agntkey_redis_t *redis,
-    ngx_str_t *bytes)
-{
-    fuzz_note(bytes->data, bytes->len);
-}
-
-
-ngx_int_t
-ngx_http_agntkey_redis_ask(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
-    ngx_http_agntkey_redis_handler_pt handler, void *data)
-{
-    return ngx_http_agntkey_redis_send(redis, bytes, handler, data);
-}
-
-
-ngx_int_t
-ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
+static void
+fuzz_send(fuzz_link_t *link, ngx_str_t *bytes,
     ngx_http_agntkey_redis_handler_pt handler, void *data)
 {
     fuzz_command_t                  *command;
     ngx_http_agntkey_redis_resp_t   *resp;
     ngx_http_agntkey_redis_reply_t  *argv;
-
-    if (redis->away || redis->n == FUZZ_QUEUE) {
-        return NGX_DECLINED;
-    }
-
-    if (!redis->up) {
-        redis->connecting = 1;
-    }
 
     fuzz_sent++;
     fuzz_note(bytes->data, bytes->len);
@@ -1593,16 +1554,237 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
     fuzz_check(!fuzz_is(argv->elts[0], "PUBLISH")
                || bytes->len <= FUZZ_PUBLISH);
 
-    command = &redis->queue[redis->n++];
+    command = &link->queue[link->n++];
     memset(command, 0, sizeof(fuzz_command_t));
     command->handler = handler;
     command->data = data;
     command->argc = argv->nelts;
 
-    fuzz_model_sent(redis, command, argv);
+    link->written += bytes->len;
+
+    fuzz_model_sent(link, command, argv);
 
     ngx_http_agntkey_redis_resp_free(argv);
     ngx_http_agntkey_redis_resp_destroy(resp);
+}
+
+
+/* the connection, as its header has it; what is sent is written at once */
+
+ngx_http_agntkey_redis_conn_t *
+ngx_http_agntkey_redis_conn_create(ngx_http_agntkey_redis_conf_t *conf,
+    ngx_http_agntkey_redis_conn_handlers_t *handlers, void *data, size_t skip,
+    ngx_uint_t quiet, ngx_log_t *log)
+{
+    ngx_http_agntkey_redis_conn_t  *conn;
+
+    fuzz_check(skip == 0 && quiet);
+
+    conn = (ngx_http_agntkey_redis_conn_t *)
+               fuzz_link(sizeof(ngx_http_agntkey_redis_conn_t));
+
+    conn->link.handlers = *handlers;
+    conn->link.data = data;
+
+    return conn;
+}
+
+
+void
+ngx_http_agntkey_redis_conn_destroy(ngx_http_agntkey_redis_conn_t *conn)
+{
+    fuzz_unlink(&conn->link);
+}
+
+
+void
+ngx_http_agntkey_redis_conn_connect(ngx_http_agntkey_redis_conn_t *conn)
+{
+    conn->link.connecting = !conn->link.up;
+}
+
+
+void
+ngx_http_agntkey_redis_conn_reset(ngx_http_agntkey_redis_conn_t *conn,
+    const char *cause)
+{
+    fuzz_check(strlen(cause) > 0);
+    fuzz_down(&conn->link);
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_redis_conn_ready(ngx_http_agntkey_redis_conn_t *conn)
+{
+    return conn->link.up;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_redis_conn_send(ngx_http_agntkey_redis_conn_t *conn,
+    ngx_str_t *bytes)
+{
+    fuzz_check(conn->link.up && conn->link.n == 0);
+    fuzz_send(&conn->link, bytes, NULL, NULL);
+
+    return NGX_OK;
+}
+
+
+uint64_t
+ngx_http_agntkey_redis_conn_written(ngx_http_agntkey_redis_conn_t *conn)
+{
+    return conn->link.written;
+}
+
+
+size_t
+ngx_http_agntkey_redis_conn_unwritten(ngx_http_agntkey_redis_conn_t *conn)
+{
+    return 0;
+}
+
+
+void
+ngx_http_agntkey_redis_conn_clear(ngx_http_agntkey_redis_conn_t *conn)
+{
+    fuzz_check(!conn->link.up);
+
+    conn->link.n = 0;
+    conn->link.written = 0;
+}
+
+
+void
+ngx_http_agntkey_redis_conn_set_busy(ngx_http_agntkey_redis_conn_t *conn,
+    ngx_uint_t busy)
+{
+    fuzz_check(!conn->link.up || busy == (conn->link.n != 0));
+}
+
+
+void
+ngx_http_agntkey_redis_conn_settled(ngx_http_agntkey_redis_conn_t *conn)
+{
+    fuzz_check(conn->link.up);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_redis_conn_overdue(ngx_http_agntkey_redis_conn_t *conn)
+{
+    fuzz_check(conn->link.up && conn->link.n);
+    fuzz_down(&conn->link);
+
+    return NGX_OK;
+}
+
+
+/* the client, as its header has it, but for the deadlines of commands */
+
+ngx_http_agntkey_redis_client_t *
+ngx_http_agntkey_redis_client_create(ngx_http_agntkey_redis_conf_t *conf,
+    ngx_log_t *log)
+{
+    return (ngx_http_agntkey_redis_client_t *)
+               fuzz_link(sizeof(ngx_http_agntkey_redis_client_t));
+}
+
+
+void
+ngx_http_agntkey_redis_client_destroy(ngx_http_agntkey_redis_client_t *client)
+{
+    fuzz_unlink(&client->link);
+}
+
+
+void
+ngx_http_agntkey_redis_client_listen(ngx_http_agntkey_redis_client_t *client,
+    ngx_http_agntkey_redis_client_handlers_t *handlers, void *data)
+{
+    fuzz_link_t  *link;
+
+    link = &client->link;
+
+    fuzz_check(link->nlisteners < FUZZ_LISTENERS);
+
+    link->listeners[link->nlisteners] = *handlers;
+    link->listeners_data[link->nlisteners++] = data;
+}
+
+
+void
+ngx_http_agntkey_redis_client_connect(ngx_http_agntkey_redis_client_t *client)
+{
+    client->link.connecting = !client->link.up;
+}
+
+
+void
+ngx_http_agntkey_redis_client_reset(ngx_http_agntkey_redis_client_t *client,
+    const char *cause)
+{
+    fuzz_check(strlen(cause) > 0);
+    fuzz_down(&client->link);
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_redis_client_ready(ngx_http_agntkey_redis_client_t *client)
+{
+    return client->link.up;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_redis_client_unavailable(
+    ngx_http_agntkey_redis_client_t *client)
+{
+    return client->link.away;
+}
+
+
+ngx_uint_t
+ngx_http_agntkey_redis_client_generation(
+    ngx_http_agntkey_redis_client_t *client)
+{
+    return client->link.number;
+}
+
+
+void
+ngx_http_agntkey_redis_client_send_now(ngx_http_agntkey_redis_client_t *client,
+    ngx_str_t *bytes)
+{
+    fuzz_note(bytes->data, bytes->len);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_redis_client_ask(ngx_http_agntkey_redis_client_t *client,
+    ngx_str_t *bytes, ngx_http_agntkey_redis_handler_pt handler, void *data)
+{
+    return ngx_http_agntkey_redis_client_send(client, bytes, handler, data);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_redis_client_send(ngx_http_agntkey_redis_client_t *client,
+    ngx_str_t *bytes, ngx_http_agntkey_redis_handler_pt handler, void *data)
+{
+    fuzz_link_t  *link;
+
+    link = &client->link;
+
+    if (link->away || link->n == FUZZ_QUEUE) {
+        return NGX_DECLINED;
+    }
+
+    if (!link->up) {
+        link->connecting = 1;
+    }
+
+    fuzz_send(link, bytes, handler, data);
 
     return NGX_OK;
 }
@@ -1611,7 +1793,7 @@ ngx_http_agntkey_redis_send(ngx_http_agntkey_redis_t *redis, ngx_str_t *bytes,
 /* in place of the fence */
 
 ngx_http_agntkey_fence_t *
-ngx_http_agntkey_fence_create(ngx_http_agntkey_redis_t *redis,
+ngx_http_agntkey_fence_create(ngx_http_agntkey_redis_client_t *redis,
     ngx_log_t *log)
 {
     return (ngx_http_agntkey_fence_t *) &fuzz_fenced;
