@@ -196,6 +196,7 @@ for my $mode (@modes) {
 
     ok($nginx->log_wait(qr/worker_connections are not enough/),
        'all places are taken by those who wait');
+    fake_wait(qr/^HMGET/);
     fake_release();
 
     my @codes = map { $_->response->{code} } @waiting;
