@@ -364,17 +364,9 @@ ngx_http_agntkey_barriers_send(ngx_http_agntkey_barriers_t *barriers,
     ngx_uint_t *waiting)
 {
     ngx_int_t  rc;
-    ngx_str_t  bytes;
 
-    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_http_agntkey_redis_client_send(barriers->admin, &bytes, handler,
-                                            data);
-
-    ngx_http_agntkey_redis_resp_format_free(&bytes);
-
+    rc = ngx_http_agntkey_redis_client_command(barriers->admin, argv, argc,
+                                               handler, data);
     if (rc == NGX_OK) {
         (*waiting)++;
     }
@@ -478,12 +470,7 @@ ngx_http_agntkey_barrier_registry_handler(void *data,
     } else if (ngx_http_agntkey_barrier_registry(barrier, reply) != NGX_OK) {
         barrier->failed = 1;
 
-        if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-            ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
-
-        } else {
-            ngx_str_set(&text, "a reply of the wrong shape");
-        }
+        ngx_http_agntkey_redis_resp_describe(reply, buf, &text);
 
         ngx_log_error(NGX_LOG_ERR, barrier->barriers->log, 0,
                       "agntkey: Redis did not say which workers hold a lease: "
@@ -817,10 +804,9 @@ ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
 
     static char  unknown[] = "ERR unknown command";
 
-    ngx_str_set(&text, "a reply of the wrong shape");
+    ngx_http_agntkey_redis_resp_describe(reply, buf, &text);
 
     if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
 
         if (reply->str.len >= sizeof(unknown) - 1
             && ngx_strncmp(reply->str.data, unknown, sizeof(unknown) - 1) == 0)

@@ -25,8 +25,6 @@ static void ngx_http_agntkey_barrier_ack_receive(
     ngx_http_agntkey_barrier_ack_t *acks, ngx_str_t *text);
 static void ngx_http_agntkey_barrier_ack_publish(
     ngx_http_agntkey_barrier_ack_t *acks, ngx_str_t *channel, ngx_str_t *text);
-static void ngx_http_agntkey_barrier_ack_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 
 
 ngx_http_agntkey_barrier_ack_t *
@@ -192,27 +190,12 @@ static void
 ngx_http_agntkey_barrier_ack_publish(ngx_http_agntkey_barrier_ack_t *acks,
     ngx_str_t *channel, ngx_str_t *text)
 {
-    ngx_str_t  argv[3], bytes;
+    ngx_str_t  argv[3];
 
     ngx_str_set(&argv[0], "PUBLISH");
     argv[1] = *channel;
     argv[2] = *text;
 
-    if (ngx_http_agntkey_redis_resp_format(argv, 3, &bytes) != NGX_OK) {
-        return;
-    }
-
-    (void) ngx_http_agntkey_redis_client_send(acks->commands, &bytes,
-                                      ngx_http_agntkey_barrier_ack_drop_handler,
-                                      NULL);
-
-    ngx_http_agntkey_redis_resp_format_free(&bytes);
-}
-
-
-static void
-ngx_http_agntkey_barrier_ack_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
-{
-    ngx_http_agntkey_redis_resp_free(reply);
+    (void) ngx_http_agntkey_redis_client_command(acks->commands, argv, 3, NULL,
+                                                 NULL);
 }

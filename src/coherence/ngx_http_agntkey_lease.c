@@ -105,11 +105,6 @@ struct ngx_http_agntkey_lease_s {
 
 
 static void ngx_http_agntkey_lease_names(ngx_http_agntkey_lease_t *lease);
-static ngx_int_t ngx_http_agntkey_lease_send(ngx_http_agntkey_lease_t *lease,
-    ngx_str_t *argv, ngx_uint_t argc,
-    ngx_http_agntkey_redis_handler_pt handler);
-static void ngx_http_agntkey_lease_drop_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 
 static void ngx_http_agntkey_lease_ready(void *data);
 static void ngx_http_agntkey_lease_down(void *data);
@@ -337,34 +332,6 @@ ngx_http_agntkey_lease_names(ngx_http_agntkey_lease_t *lease)
 }
 
 
-static ngx_int_t
-ngx_http_agntkey_lease_send(ngx_http_agntkey_lease_t *lease, ngx_str_t *argv,
-    ngx_uint_t argc, ngx_http_agntkey_redis_handler_pt handler)
-{
-    ngx_int_t  rc;
-    ngx_str_t  bytes;
-
-    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_http_agntkey_redis_client_send(lease->commands, &bytes, handler,
-                                            lease);
-
-    ngx_http_agntkey_redis_resp_format_free(&bytes);
-
-    return rc;
-}
-
-
-static void
-ngx_http_agntkey_lease_drop_handler(void *data, ngx_http_agntkey_redis_e rc,
-    ngx_http_agntkey_redis_reply_t *reply)
-{
-    ngx_http_agntkey_redis_resp_free(reply);
-}
-
-
 static void
 ngx_http_agntkey_lease_ready(void *data)
 {
@@ -516,8 +483,8 @@ ngx_http_agntkey_lease_remove(ngx_http_agntkey_lease_t *lease)
     ngx_str_set(&argv[1], NGX_HTTP_AGNTKEY_NAME_WORKERS);
     argv[2] = lease->left;
 
-    if (ngx_http_agntkey_lease_send(lease, argv, 3,
-                                    ngx_http_agntkey_lease_drop_handler)
+    if (ngx_http_agntkey_redis_client_command(lease->commands, argv, 3,
+                                              NULL, NULL)
         == NGX_OK)
     {
         lease->left.len = 0;
@@ -612,8 +579,9 @@ ngx_http_agntkey_lease_canary(ngx_http_agntkey_lease_t *lease)
                    "agntkey lease of %*s: canaries",
                    (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, lease->worker);
 
-    if (ngx_http_agntkey_lease_send(lease, argv, 5,
-                                    ngx_http_agntkey_lease_canary_handler)
+    if (ngx_http_agntkey_redis_client_command(lease->commands, argv, 5,
+                                          ngx_http_agntkey_lease_canary_handler,
+                                          lease)
         == NGX_OK)
     {
         lease->state = NGX_HTTP_AGNTKEY_LEASE_CANARY;
@@ -697,8 +665,9 @@ ngx_http_agntkey_lease_renew(ngx_http_agntkey_lease_t *lease)
 
     lease->begun = ngx_http_agntkey_clock();
 
-    if (ngx_http_agntkey_lease_send(lease, argv, 9,
-                                    ngx_http_agntkey_lease_renew_handler)
+    if (ngx_http_agntkey_redis_client_command(lease->commands, argv, 9,
+                                          ngx_http_agntkey_lease_renew_handler,
+                                          lease)
         == NGX_OK)
     {
         lease->nonce = lease->nonces;
@@ -743,16 +712,20 @@ static void
 ngx_http_agntkey_lease_refused(ngx_http_agntkey_lease_t *lease,
     ngx_http_agntkey_redis_reply_t *reply)
 {
+    ngx_uint_t  replica;
+
+    replica = (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
+               && ngx_strnstr(reply->str.data, "READONLY", reply->str.len));
+
     ngx_http_agntkey_lease_fault(lease, "Redis grants no lease", reply);
 
     ngx_http_agntkey_lease_arm(lease,
                                ngx_min(lease->length,
                                        NGX_HTTP_AGNTKEY_LEASE_PAUSE));
 
-    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
-        && ngx_strnstr(reply->str.data, "READONLY", reply->str.len))
-    {
-        ngx_http_agntkey_redis_client_reset(lease->commands, "it is a replica");
+    if (replica) {
+        ngx_http_agntkey_redis_client_reset(lease->commands,
+                                            "it is a replica");
     }
 }
 
@@ -883,11 +856,8 @@ ngx_http_agntkey_lease_fault(void *data, const char *what,
     if (reply == NULL) {
         ngx_str_set(&text, "");
 
-    } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
-
     } else {
-        ngx_str_set(&text, "a reply of the wrong shape");
+        ngx_http_agntkey_redis_resp_describe(reply, buf, &text);
     }
 
     ngx_log_error(NGX_LOG_WARN, lease->log, 0,

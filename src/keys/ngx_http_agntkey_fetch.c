@@ -631,12 +631,7 @@ ngx_http_agntkey_fetch_error(ngx_http_agntkey_fetcher_t *fetcher,
         return;
     }
 
-    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
-
-    } else {
-        ngx_str_set(&text, "a reply of the wrong shape");
-    }
+    ngx_http_agntkey_redis_resp_describe(reply, buf, &text);
 
     ngx_log_error(NGX_LOG_ERR, fetcher->log, 0,
                   "agntkey: Redis answered %s with: %V",

@@ -370,12 +370,7 @@ ngx_http_agntkey_usage_error(ngx_http_agntkey_use_t *use,
         return;
     }
 
-    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-        ngx_http_agntkey_redis_resp_error_text(reply, buf, &text);
-
-    } else {
-        ngx_str_set(&text, "a reply of the wrong shape");
-    }
+    ngx_http_agntkey_redis_resp_describe(reply, buf, &text);
 
     ngx_log_error(NGX_LOG_ERR, usage->log, 0,
                   "agntkey: Redis answered ZADD agntkey:used: with: %V", &text);

@@ -52,6 +52,8 @@ struct ngx_http_agntkey_redis_client_s {
 };
 
 
+static void ngx_http_agntkey_redis_client_drop(void *data,
+    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
 static void ngx_http_agntkey_redis_client_timer_handler(ngx_event_t *ev);
 static void ngx_http_agntkey_redis_client_up(void *data);
 static void ngx_http_agntkey_redis_client_down(void *data,
@@ -251,6 +253,37 @@ ngx_http_agntkey_redis_client_send(ngx_http_agntkey_redis_client_t *client,
     ngx_http_agntkey_redis_conn_set_busy(client->conn, 1);
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_agntkey_redis_client_command(ngx_http_agntkey_redis_client_t *client,
+    ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler, void *data)
+{
+    ngx_int_t  rc;
+    ngx_str_t  bytes;
+
+    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_http_agntkey_redis_client_send(client, &bytes,
+                                            handler ? handler
+                                   : ngx_http_agntkey_redis_client_drop,
+                                            data);
+
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
+
+    return rc;
+}
+
+
+static void
+ngx_http_agntkey_redis_client_drop(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t *reply)
+{
+    ngx_http_agntkey_redis_resp_free(reply);
 }
 
 

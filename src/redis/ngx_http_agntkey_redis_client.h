@@ -130,8 +130,13 @@ ngx_int_t ngx_http_agntkey_redis_client_send(
     ngx_http_agntkey_redis_client_t *client, ngx_str_t *bytes,
     ngx_http_agntkey_redis_handler_pt handler, void *data);
 
+/* The same for the words of a command; handler NULL: the reply is dropped. */
+ngx_int_t ngx_http_agntkey_redis_client_command(
+    ngx_http_agntkey_redis_client_t *client, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler, void *data);
+
 /*
- * The same on behalf of requests, of which there may be any number: declines
+ * As _send(), on behalf of requests, of which there may be any number: declines
  * while there is still room for commands of the worker itself.
  */
 ngx_int_t ngx_http_agntkey_redis_client_ask(

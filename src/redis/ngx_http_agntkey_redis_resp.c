@@ -511,6 +511,19 @@ ngx_http_agntkey_redis_resp_error_text(ngx_http_agntkey_redis_reply_t *reply,
 }
 
 
+void
+ngx_http_agntkey_redis_resp_describe(ngx_http_agntkey_redis_reply_t *reply,
+    u_char *buf, ngx_str_t *text)
+{
+    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
+        ngx_http_agntkey_redis_resp_error_text(reply, buf, text);
+
+    } else {
+        ngx_str_set(text, "a reply of the wrong shape");
+    }
+}
+
+
 /* Returns 1 and *pos behind what ends with end, if it begins with start. */
 
 static ngx_uint_t

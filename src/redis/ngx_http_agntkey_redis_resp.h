@@ -112,6 +112,10 @@ ngx_http_agntkey_redis_reply_t *ngx_http_agntkey_redis_resp_field(
 void ngx_http_agntkey_redis_resp_error_text(
     ngx_http_agntkey_redis_reply_t *reply, u_char *buf, ngx_str_t *text);
 
+/* The same for a reply that was not expected, whatever its type. */
+void ngx_http_agntkey_redis_resp_describe(
+    ngx_http_agntkey_redis_reply_t *reply, u_char *buf, ngx_str_t *text);
+
 /*
  * A command as an array of bulk strings.  Sets cmd to memory that the caller
  * gives back with ngx_http_agntkey_redis_resp_format_free().  Returns NGX_OK or

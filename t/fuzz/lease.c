@@ -1768,6 +1768,36 @@ ngx_http_agntkey_redis_client_ask(ngx_http_agntkey_redis_client_t *client,
 }
 
 
+static void
+fuzz_drop(void *data, ngx_http_agntkey_redis_e rc,
+    ngx_http_agntkey_redis_reply_t *reply)
+{
+    ngx_http_agntkey_redis_resp_free(reply);
+}
+
+
+ngx_int_t
+ngx_http_agntkey_redis_client_command(ngx_http_agntkey_redis_client_t *client,
+    ngx_str_t *argv, ngx_uint_t argc,
+    ngx_http_agntkey_redis_handler_pt handler, void *data)
+{
+    ngx_int_t  rc;
+    ngx_str_t  bytes;
+
+    if (ngx_http_agntkey_redis_resp_format(argv, argc, &bytes) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_http_agntkey_redis_client_send(client, &bytes,
+                                            handler ? handler : fuzz_drop,
+                                            data);
+
+    ngx_http_agntkey_redis_resp_format_free(&bytes);
+
+    return rc;
+}
+
+
 ngx_int_t
 ngx_http_agntkey_redis_client_send(ngx_http_agntkey_redis_client_t *client,
     ngx_str_t *bytes, ngx_http_agntkey_redis_handler_pt handler, void *data)
