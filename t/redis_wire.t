@@ -323,7 +323,7 @@ GET /open
 
 
 === TEST 9: a byte at a time: the same answer
---- http_config eval: $::redis
+--- http_config eval: "$::redis agntkey_redis_timeout 5s;"
 --- config eval: $::config
 --- post_setup_server_root
 fake_redis(keys => [main::named('one')],
