@@ -275,7 +275,7 @@ ngx_http_agntkey_access_find(ngx_http_request_t *r,
 
 
 /*
- * Writes down what the store has said and lets the phases run; the handler
+ * Notes the result of the look-up and lets the phases run; the handler
  * comes by again and decides.
  */
 

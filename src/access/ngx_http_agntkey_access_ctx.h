@@ -88,7 +88,7 @@ typedef struct {
     u_char                          digest[NGX_HTTP_AGNTKEY_DIGEST_LEN];
     u_char                          id[NGX_HTTP_AGNTKEY_ID_LEN];
 
-    /* what the store said; the record is the entry's, or in the pool */
+    /* of the look-up; the record is the entry's, or in the pool */
     ngx_int_t                       rc;
     ngx_http_agntkey_record_t      *key;           /* NULL: none */
 
@@ -103,7 +103,7 @@ typedef struct {
 
     unsigned                        has_id:1;
     unsigned                        workspace_active:1;
-    unsigned                        answered:1;    /* by the store */
+    unsigned                        answered:1;    /* by the look-up */
     unsigned                        hit:1;         /* without asking Redis */
     unsigned                        stale:1;       /* Redis had no answer */
     unsigned                        decided:1;

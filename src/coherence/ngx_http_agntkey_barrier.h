@@ -2,9 +2,10 @@
 /*
  * Copyright (C) the agntkey authors
  *
- * Has everybody heard?  Whoever has written asks all workers by a message on
- * their streams of invalidations, and waits until those who hold a lease have
- * answered, or until the leases of those who have not are over.
+ * A barrier waits until all workers have seen a write.  It asks them by a
+ * message on their invalidation connections, behind the invalidation, and waits
+ * until all that hold a lease have acknowledged, or the leases of the others
+ * have ended.
  *
  *     asks      HMGET record; registry, PUBLISH agntkey:barrier
  *     waits     for the answers, for WAIT and WAITAOF, for leases

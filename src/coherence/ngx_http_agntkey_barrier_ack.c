@@ -69,10 +69,10 @@ ngx_http_agntkey_barrier_ack_set_handler(ngx_http_agntkey_barrier_ack_t *acks,
 
 
 /*
- * Somebody wants to know who has come this far: "<channel> <number>".  All
- * that stood on the stream before it has been done; but what was written in
- * the same turn of Redis's loop stands behind it.  So the answer waits for a
- * message to ourselves, which can only come in a later turn.
+ * A barrier: "<channel> <number>".  All invalidations in front of it have been
+ * handled; but those of writes in the same turn of Redis's loop come behind it.
+ * So the acknowledgement waits for a message to this worker itself, which can
+ * only come in a later turn.
  */
 
 static void

@@ -29,8 +29,8 @@ typedef void (*ngx_http_agntkey_barrier_ack_handler_pt)(void *data,
 
 
 /*
- * Answers what comes by the watch, over the client for commands; both outlive
- * it.  Returns NULL without memory.
+ * Acknowledges what the lease passes on, over the client for commands; both
+ * outlive it.  Returns NULL without memory.
  */
 ngx_http_agntkey_barrier_ack_t *ngx_http_agntkey_barrier_ack_create(
     ngx_http_agntkey_lease_t *lease, ngx_http_agntkey_redis_client_t *commands,

@@ -25,16 +25,16 @@ typedef struct ngx_http_agntkey_invalidation_s  ngx_http_agntkey_invalidation_t;
 
 
 /*
- * What comes of it, in the order in which Redis has sent it.  None of these
- * may destroy the stream; any may reset it.
+ * Calls to its owner, in the order in which Redis has sent it.  None of these
+ * may destroy the connection; any may reset it.
  */
 
 typedef struct {
 
-    /* from now on all is heard */
+    /* from now on, every invalidation and message arrives */
     void   (*ready)(void *data);
 
-    /* from now on nothing is; another attempt is on its way */
+    /* from now on, nothing arrives; another attempt is under way */
     void   (*down)(void *data);
 
     /*
@@ -47,7 +47,7 @@ typedef struct {
     /* that key was written; NULL: any of them may have been */
     void   (*changed)(void *data, ngx_str_t *key);
 
-    /* somebody has said something to all, or to this worker */
+    /* a message to all workers, or to this one */
     void   (*barrier)(void *data, ngx_str_t *text);
     void   (*on_message)(void *data, ngx_str_t *text);
 
@@ -55,9 +55,9 @@ typedef struct {
 
 
 /*
- * A stream that listens to the channel, whose name outlives it; and, if
- * tracking is set, to changes and barriers.  Connects in the background, and
- * again and again.  Returns NULL without memory.
+ * Subscribes to the channel, whose name outlives it; and, if tracking is set,
+ * to invalidations and barriers.  Connects in the background, as often as need
+ * be.  Returns NULL without memory.
  */
 ngx_http_agntkey_invalidation_t *ngx_http_agntkey_invalidation_create(
     ngx_http_agntkey_redis_conf_t *conf, ngx_str_t *channel,
@@ -69,7 +69,7 @@ void ngx_http_agntkey_invalidation_destroy(
 
 /*
  * How long ago the server has said that it is no replica, in ms of
- * ngx_http_agntkey_clock(), while the stream is ready.
+ * ngx_http_agntkey_clock(), while the connection is ready.
  */
 int64_t ngx_http_agntkey_invalidation_age(ngx_http_agntkey_invalidation_t *inv);
 

@@ -21,13 +21,13 @@
 #define NGX_HTTP_AGNTKEY_LEASE_MEMBER_MAX                                     \
     (NGX_MAXHOSTNAMELEN + NGX_HTTP_AGNTKEY_WORKER_LEN + 2 * NGX_INT_T_LEN + 3)
 
-/* a proof is begun that many times while a lease lasts */
+/* a renewal is begun that many times while a lease lasts */
 #define NGX_HTTP_AGNTKEY_LEASE_RENEWALS    4
 
-/* how old the stream's server's word may be when commands can be sent, ms */
+/* how old the answer to HELLO may be when commands can be sent, ms */
 #define NGX_HTTP_AGNTKEY_LEASE_AGE         1000
 
-/* the least time for a canary or a proof to arrive, ms */
+/* the least time for a canary or a renewal to arrive, ms */
 #define NGX_HTTP_AGNTKEY_LEASE_PATIENCE    1000
 
 /* the pause before a canary that Redis has refused is sent again, ms */
@@ -46,7 +46,7 @@ typedef enum {
 } ngx_http_agntkey_lease_e;
 
 
-/* owner of the stream and of the timer */
+/* owner of the invalidation connection and of the timer */
 
 struct ngx_http_agntkey_lease_s {
     ngx_http_agntkey_redis_client_t     *commands;
@@ -68,16 +68,16 @@ struct ngx_http_agntkey_lease_s {
     ngx_http_agntkey_lease_message_pt    on_message;
     void                                *message_data;
 
-    /* the proof under way, 0 for none, and when it was begun */
+    /* the renewal under way, 0 for none, and when it was begun */
     uint64_t                             nonce;
     uint64_t                             nonces;       /* begun so far */
     int64_t                              begun;
-    int64_t                              renewed_at;   /* begun and proved */
+    int64_t                              renewed_at;   /* begun, and back */
 
-    /* the deadline of a canary or a proof; the next proof; or a pause */
+    /* the deadline of a canary or a renewal; the next one; or a pause */
     ngx_event_t                          timer;
 
-    /* of this stream: the next one has another number, and so other names */
+    /* of this connection: the next one has another number and other names */
     u_char                               number[
                                               NGX_HTTP_AGNTKEY_WORKER_LEN / 2];
     u_char                               worker[NGX_HTTP_AGNTKEY_WORKER_LEN];
@@ -282,7 +282,7 @@ ngx_http_agntkey_lease_length(ngx_http_agntkey_lease_t *lease)
 
 
 /*
- * The names of one stream.  None is used again: a command that was written to
+ * The names of one connection.  None is used again: a command written to
  * a connection that is lost may still be carried out, and a ZREM of the name
  * that a lease is held by would take that lease out of the registry.  The
  * number is random at first, so that no two workers meet.
@@ -378,7 +378,7 @@ ngx_http_agntkey_lease_down(void *data)
 
 /*
  * Of the connection for commands.  A new one may lead to another server, so
- * all is proved anew, beginning with what the stream's server is.
+ * all steps are repeated, beginning with the role of the server.
  */
 
 static void
@@ -591,7 +591,7 @@ ngx_http_agntkey_lease_canary(ngx_http_agntkey_lease_t *lease)
 }
 
 
-/* What counts is that the stream tells of it; this is for the refusals. */
+/* What counts is the invalidation; this is for error replies. */
 
 static void
 ngx_http_agntkey_lease_canary_handler(void *data, ngx_http_agntkey_redis_e rc,
@@ -813,7 +813,7 @@ ngx_http_agntkey_lease_barrier(void *data, ngx_str_t *text)
 }
 
 
-/* "proof <number>" from ourselves; the rest is not about trust */
+/* "proof <nonce>" is a renewal of ours; other messages are passed on */
 
 static void
 ngx_http_agntkey_lease_on_message(void *data, ngx_str_t *text)

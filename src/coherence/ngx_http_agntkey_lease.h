@@ -2,20 +2,22 @@
 /*
  * Copyright (C) the agntkey authors
  *
- * May what this worker remembers be trusted?  As long as it holds a lease.
+ * The lease of one worker: while it is valid, the worker may answer from its
+ * cache.
  *
- *     DOWN ---> READY ---> CANARY ---> PROOF ---> TRUSTED
- *      ^__________|__________|___________|___________|
+ *     DOWN ---> READY ---> CANARY ---> RENEWING ---> VALID
+ *      ^__________|__________|____________|____________|
  *
- *     READY    the stream of invalidations is up
- *     CANARY   keys were written by the connection for commands: that the
- *              stream names them proves what a "+OK" does not
- *     PROOF    the lease is in the registry, and a message sent along with
- *              it is to come back by the stream
- *     TRUSTED  it has; this is repeated a few times while a lease lasts
+ *     READY     the invalidation connection is up
+ *     CANARY    keys were written over the connection for commands; the
+ *               invalidations of them show that tracking works, which a "+OK"
+ *               does not
+ *     RENEWING  the lease is in the registry of workers, and a message that was
+ *               sent with it, with a nonce, is to come back
+ *     VALID     it has come back; this is repeated while a lease lasts
  *
- * Whoever loses one of the two connections begins anew.  "How a worker gets a
- * lease" in docs/coherence.md says what each step is for.
+ * A worker that loses one of the two connections begins again.  "How a worker
+ * gets a lease" in docs/coherence.md gives the reason for each step.
  */
 
 
@@ -44,54 +46,53 @@
 typedef struct ngx_http_agntkey_lease_s  ngx_http_agntkey_lease_t;
 
 
-/* what comes up from it; none of these may destroy the watch */
+/* calls to its owner; none of these may destroy the lease */
 
 typedef struct {
 
     /* that key of Redis was written; NULL: any of them may have been */
     void   (*changed)(void *data, ngx_str_t *key);
 
-    /* trust is over; what was remembered was true up to then, ms */
+    /* it has ended; the cache was right up to then, ms */
     void   (*expired)(void *data, int64_t renewed_at);
 
 } ngx_http_agntkey_lease_handlers_t;
 
-/* what was said to all workers, and to this one, in its place in the stream */
+/* a message to all workers, or to this one, in order with invalidations */
 typedef void (*ngx_http_agntkey_lease_message_pt)(void *data, ngx_str_t *text);
 
 
 /*
- * The watch of one worker.  Commands go over the client that is given, which
- * outlives it.  With lease (ms) 0 nothing is ever trusted, and only the
- * answers of other workers are listened to.  Returns NULL without memory.
+ * The lease of one worker.  Commands go over the client that is given, which
+ * outlives it.  With length (ms) 0 it is never valid, and only the messages of
+ * other workers are received.  Returns NULL without memory.
  */
 ngx_http_agntkey_lease_t *ngx_http_agntkey_lease_create(
     ngx_http_agntkey_redis_conf_t *conf,
     ngx_http_agntkey_redis_client_t *commands, ngx_msec_t length,
     ngx_http_agntkey_lease_handlers_t *handlers, void *data, ngx_log_t *log);
 
-/* Takes its lease back, as far as that can be done at once. */
+/* Leaves the registry, as far as that can be done at once. */
 void ngx_http_agntkey_lease_destroy(ngx_http_agntkey_lease_t *lease);
 
 /*
- * May what is remembered be trusted at this time of ngx_http_agntkey_clock()?
- * 1 or 0.
+ * Is it valid at this time of ngx_http_agntkey_clock()?  1 or 0.
  */
 ngx_uint_t ngx_http_agntkey_lease_valid(ngx_http_agntkey_lease_t *lease,
     int64_t now);
 
-/* Sets who hears what others have to say. */
+/* Sets the handlers of messages. */
 void ngx_http_agntkey_lease_subscribe(ngx_http_agntkey_lease_t *lease,
     ngx_http_agntkey_lease_message_pt barrier,
     ngx_http_agntkey_lease_message_pt on_message, void *data);
 
 /*
- * Nobody has answered a question.  Who holds leases would know by now if the
- * stream were to blame; who only listens begins anew.
+ * No worker has acknowledged.  A worker with a lease notices by itself if its
+ * invalidation connection is the reason; one without begins again.
  */
 void ngx_http_agntkey_lease_suspect(ngx_http_agntkey_lease_t *lease);
 
-/* Who this worker is, and the channel that it listens to. */
+/* The id of this worker, hex digits, and its channel. */
 u_char *ngx_http_agntkey_lease_worker(ngx_http_agntkey_lease_t *lease);
 ngx_str_t *ngx_http_agntkey_lease_channel(ngx_http_agntkey_lease_t *lease);
 

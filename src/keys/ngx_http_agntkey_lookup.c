@@ -48,7 +48,7 @@ struct ngx_http_agntkey_flight_s {
 
     /*
      * What is read is remembered, and others may join, if the epoch is still
-     * that in which it was sent.  0: it was sent without trust, or the key
+     * that in which it was sent.  0: it was sent without a lease, or the key
      * has changed since.  The same of the workspace, by its changes.
      */
     uint64_t                       epoch;
@@ -448,7 +448,7 @@ ngx_http_agntkey_lookup_flight_fresh(ngx_http_agntkey_flight_t *flight)
 }
 
 
-/* From now on, if there is trust, others may join. */
+/* From now on, if the lease is valid, others may join. */
 
 static void
 ngx_http_agntkey_lookup_flight_list(void *data)
@@ -520,7 +520,7 @@ ngx_http_agntkey_lookup_flight_workspace(void *data, ngx_str_t *name)
 
 /*
  * What was read to be otherwise is no more remembered, whatever becomes of the
- * rest of the look-up, with trust or without: agntkey_stale would go on with
+ * rest of the look-up, with a lease or without: agntkey_stale would go on with
  * what this worker knows to be over.  A look-up that was sent earlier and is
  * not whole yet must not bring it back.
  */

@@ -3,7 +3,7 @@
  * Copyright (C) the agntkey authors
  *
  * What a request wants to know: asked of Redis, once for all who wait for the
- * same key, and remembered as long as it may be trusted.
+ * same key, and cached for as long as the lease is valid.
  */
 
 
@@ -71,7 +71,7 @@ void ngx_http_agntkey_lookup_destroy(ngx_http_agntkey_lookup_t *lookup);
 
 /*
  * What the lease of the worker has to call, with the look-up as data, and the
- * lease itself: without one, nothing that is remembered is trusted.
+ * lease itself: without one, nothing is answered from the cache.
  */
 void ngx_http_agntkey_lookup_lease_handlers(
     ngx_http_agntkey_lease_handlers_t *handlers);
