@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_agntkey_query.h"
+#include "ngx_http_agntkey_percent.h"
 
 
 ngx_int_t
@@ -13,7 +14,6 @@ ngx_http_agntkey_query_parse(ngx_str_t *args, const char **names,
 {
     u_char      *p, *last, *end, *eq;
     size_t       len;
-    ngx_int_t    n;
     ngx_uint_t   i;
 
     for (i = 0; names[i]; i++) {
@@ -63,21 +63,9 @@ ngx_http_agntkey_query_parse(ngx_str_t *args, const char **names,
 
         values[i].data = buf;
 
-        for (p = eq + 1; p < end; p++) {
-
-            if (*p != '%') {
-                *buf++ = *p;
-                continue;
-            }
-
-            n = (end - p < 3) ? NGX_ERROR : ngx_hextoi(p + 1, 2);
-
-            if (n == NGX_ERROR) {
-                return NGX_DECLINED;
-            }
-
-            *buf++ = (u_char) n;
-            p += 2;
+        buf = ngx_http_agntkey_percent_decode(buf, eq + 1, end);
+        if (buf == NULL) {
+            return NGX_DECLINED;
         }
 
         values[i].len = buf - values[i].data;

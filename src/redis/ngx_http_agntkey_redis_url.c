@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_agntkey_redis_url.h"
+#include "ngx_http_agntkey_percent.h"
 
 #include <sys/un.h>
 
@@ -17,8 +18,6 @@ static char *ngx_http_agntkey_redis_url_host(u_char *p, u_char *last,
     ngx_http_agntkey_redis_url_t *u);
 static char *ngx_http_agntkey_redis_url_db(u_char *p, u_char *last,
     ngx_http_agntkey_redis_url_t *u);
-static u_char *ngx_http_agntkey_redis_url_decode(u_char *dst, u_char *p,
-    u_char *last);
 
 
 char *
@@ -130,7 +129,7 @@ ngx_http_agntkey_redis_url_userinfo(u_char *p, u_char *last, u_char *buf,
     }
 
     u->user.data = buf;
-    buf = ngx_http_agntkey_redis_url_decode(buf, p, colon);
+    buf = ngx_http_agntkey_percent_decode(buf, p, colon);
     if (buf == NULL) {
         return "a bad percent-encoding in the user";
     }
@@ -138,7 +137,7 @@ ngx_http_agntkey_redis_url_userinfo(u_char *p, u_char *last, u_char *buf,
     u->user.len = buf - u->user.data;
 
     u->password.data = buf;
-    buf = ngx_http_agntkey_redis_url_decode(buf, colon + 1, last);
+    buf = ngx_http_agntkey_percent_decode(buf, colon + 1, last);
     if (buf == NULL) {
         return "a bad percent-encoding in the password";
     }
@@ -237,38 +236,4 @@ ngx_http_agntkey_redis_url_db(u_char *p, u_char *last,
     u->db = n;
 
     return NULL;
-}
-
-
-/*
- * Returns the end of what was written, or NULL.  Not ngx_unescape_uri():
- * that one lets a broken "%" stand as it is.
- */
-
-static u_char *
-ngx_http_agntkey_redis_url_decode(u_char *dst, u_char *p, u_char *last)
-{
-    ngx_int_t  n;
-
-    while (p < last) {
-
-        if (*p != '%') {
-            *dst++ = *p++;
-            continue;
-        }
-
-        if (last - p < 3) {
-            return NULL;
-        }
-
-        n = ngx_hextoi(p + 1, 2);
-        if (n == NGX_ERROR || n == 0) {
-            return NULL;
-        }
-
-        *dst++ = (u_char) n;
-        p += 3;
-    }
-
-    return dst;
 }

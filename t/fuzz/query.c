@@ -5,7 +5,7 @@
  * Queries of the admin API, cursors among them: a value is no longer than
  * what stood there, and all lie one after the other.
  *
- * Files: query
+ * Files: query percent
  */
 
 

@@ -5,7 +5,7 @@
  * The Redis URL: what is taken for good is good, and no text about a bad one
  * quotes it.
  *
- * Files: redis_url
+ * Files: redis_url percent
  */
 
 
