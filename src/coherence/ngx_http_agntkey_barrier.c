@@ -8,13 +8,8 @@
 #include "ngx_http_agntkey_clock.h"
 #include "ngx_http_agntkey_invalidation.h"
 #include "ngx_http_agntkey_keyspace.h"
+#include "ngx_http_agntkey_replicas.h"
 
-
-/* how long WAIT may hold up what is behind it, ms */
-#define NGX_HTTP_AGNTKEY_BARRIER_WAIT    100
-
-/* of these, what WAITAOF has: it is to ask and not to wait, and 0 is forever */
-#define NGX_HTTP_AGNTKEY_BARRIER_SYNC    1
 
 /* workers that are named in a line of the log */
 #define NGX_HTTP_AGNTKEY_BARRIER_SHOWN   8
@@ -41,15 +36,7 @@ struct ngx_http_agntkey_barriers_s {
     ngx_queue_t                                  queue;
     uint64_t                                     number;    /* of the last */
 
-    /* WAIT stops its connection, so there is one at a time, for many */
-    ngx_msec_t                                   wait;      /* ms */
-    ngx_uint_t                                   wait_sent; /* no answer yet */
-    ngx_uint_t                                   replicas;  /* what they said */
-    ngx_int_t                                    synced;
-
-    ngx_uint_t                                   lacks;     /* generation */
-    unsigned                                     lacking:1; /* WAITAOF, there */
-    unsigned                                     silent:1;  /* and was logged */
+    ngx_http_agntkey_replicas_t                 *replicas;
 };
 
 
@@ -115,20 +102,10 @@ static void ngx_http_agntkey_barrier_worker(
     ngx_str_t *member);
 static void ngx_http_agntkey_barriers_wait(
     ngx_http_agntkey_barriers_t *barriers);
-static void ngx_http_agntkey_barriers_wait_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
-static ngx_uint_t ngx_http_agntkey_barriers_may_sync(
-    ngx_http_agntkey_barriers_t *barriers,
+static ngx_uint_t ngx_http_agntkey_barrier_may_sync(
     ngx_http_agntkey_barrier_t *barrier);
-static void ngx_http_agntkey_barriers_sync_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply);
-static void ngx_http_agntkey_barriers_silent(
-    ngx_http_agntkey_barriers_t *barriers,
-    ngx_http_agntkey_redis_reply_t *reply);
-static void ngx_http_agntkey_barriers_answered(
-    ngx_http_agntkey_barriers_t *barriers);
-static void ngx_http_agntkey_barriers_waited(
-    ngx_http_agntkey_barriers_t *barriers);
+static void ngx_http_agntkey_barriers_waited(void *data, ngx_uint_t replicas,
+    ngx_int_t synced);
 static void ngx_http_agntkey_barrier_acknowledge(
     ngx_http_agntkey_barrier_t *barrier, u_char *id);
 static void ngx_http_agntkey_barrier_timer_handler(ngx_event_t *ev);
@@ -164,8 +141,14 @@ ngx_http_agntkey_barriers_create(ngx_http_agntkey_lease_t *lease,
     barriers->acks = acks;
     barriers->admin = admin;
     barriers->log = log;
-    barriers->wait = ngx_min(NGX_HTTP_AGNTKEY_BARRIER_WAIT,
-                             ngx_max(timeout / 4, 1));
+
+    barriers->replicas = ngx_http_agntkey_replicas_create(admin, timeout,
+                                              ngx_http_agntkey_barriers_waited,
+                                              barriers, log);
+    if (barriers->replicas == NULL) {
+        ngx_free(barriers);
+        return NULL;
+    }
 
     ngx_queue_init(&barriers->queue);
 
@@ -191,6 +174,7 @@ ngx_http_agntkey_barriers_destroy(ngx_http_agntkey_barriers_t *barriers)
         ngx_http_agntkey_barrier_free(barrier);
     }
 
+    ngx_http_agntkey_replicas_destroy(barriers->replicas);
     ngx_free(barriers);
 }
 
@@ -571,7 +555,7 @@ ngx_http_agntkey_barrier_registry(ngx_http_agntkey_barrier_t *barrier,
     {
         barrier->marked = 1;
 
-        if (ngx_http_agntkey_barriers_may_sync(barrier->barriers, barrier)) {
+        if (ngx_http_agntkey_barrier_may_sync(barrier)) {
             barrier->wait_due = 1;
         }
     }
@@ -618,22 +602,18 @@ ngx_http_agntkey_barrier_worker(ngx_http_agntkey_barrier_t *barrier,
 
 
 /*
- * How many replicas have it, now or very soon?  Is it on the disk?  That stops
- * all who use the connection (redis.io/docs/latest/commands/wait and waitaof),
- * so those who come while questions are under way ask the next ones together.
+ * How many replicas have it, now or very soon?  Is it on the disk?  Those who
+ * come while a question is under way share the next one.
  */
 
 static void
 ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
 {
-    u_char                       number[NGX_INT_T_LEN], ms[NGX_INT_T_LEN];
-    ngx_str_t                    argv[4];
-    ngx_msec_t                   wait;
     ngx_uint_t                   n, due, sync;
     ngx_queue_t                 *q;
     ngx_http_agntkey_barrier_t  *barrier;
 
-    if (barriers->wait_sent) {
+    if (ngx_http_agntkey_replicas_busy(barriers->replicas)) {
         return;
     }
 
@@ -653,203 +633,35 @@ ngx_http_agntkey_barriers_wait(ngx_http_agntkey_barriers_t *barriers)
             due = 1;
             n = ngx_max(n, barrier->replicas);
 
-            barrier->marked = ngx_http_agntkey_barriers_may_sync(barriers,
-                                                                 barrier);
+            barrier->marked = ngx_http_agntkey_barrier_may_sync(barrier);
             sync |= barrier->marked;
         }
     }
 
-    if (!due) {
-        return;
+    if (due) {
+        ngx_http_agntkey_replicas_ask(barriers->replicas, n, sync);
     }
-
-    barriers->replicas = 0;
-    barriers->synced = NGX_DECLINED;
-
-    /* one is for us: nobody is told before all is sent */
-
-    barriers->wait_sent = 1;
-
-    if (n) {
-        wait = barriers->wait;
-
-        if (sync && wait > NGX_HTTP_AGNTKEY_BARRIER_SYNC) {
-            wait -= NGX_HTTP_AGNTKEY_BARRIER_SYNC;
-        }
-
-        ngx_str_set(&argv[0], "WAIT");
-        argv[1].data = number;
-        argv[1].len = ngx_sprintf(number, "%ui", n) - number;
-        argv[2].data = ms;
-        argv[2].len = ngx_sprintf(ms, "%M", wait) - ms;
-
-        if (ngx_http_agntkey_barriers_send(barriers, argv, 3,
-                                        ngx_http_agntkey_barriers_wait_handler,
-                                        barriers, &barriers->wait_sent)
-            != NGX_OK)
-        {
-            sync = 0;
-        }
-    }
-
-    if (sync) {
-        ngx_str_set(&argv[0], "WAITAOF");
-        ngx_str_set(&argv[1], "1");
-        ngx_str_set(&argv[2], "0");
-        argv[3].data = ms;
-        argv[3].len = ngx_sprintf(ms, "%M",
-                                  (ngx_msec_t) NGX_HTTP_AGNTKEY_BARRIER_SYNC)
-                      - ms;
-
-        (void) ngx_http_agntkey_barriers_send(barriers, argv, 4,
-                                        ngx_http_agntkey_barriers_sync_handler,
-                                        barriers, &barriers->wait_sent);
-    }
-
-    ngx_http_agntkey_barriers_answered(barriers);
 }
 
-
-/*
- * A connection that is not that of the write knows nothing of it, and would
- * say at once that all is well.
- */
 
 static ngx_uint_t
-ngx_http_agntkey_barriers_may_sync(ngx_http_agntkey_barriers_t *barriers,
-    ngx_http_agntkey_barrier_t *barrier)
+ngx_http_agntkey_barrier_may_sync(ngx_http_agntkey_barrier_t *barrier)
 {
-    ngx_uint_t  generation;
-
-    generation = ngx_http_agntkey_redis_client_generation(barriers->admin);
-
     return barrier->marked
-           && barrier->generation == generation
-           && !(barriers->lacking && barriers->lacks == generation);
-}
-
-
-static void
-ngx_http_agntkey_barriers_wait_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
-{
-    ngx_http_agntkey_barriers_t  *barriers = data;
-
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, barriers->log, 0,
-                   "agntkey barriers: replicas, %d", rc);
-
-    /* without an answer none is known to have it */
-
-    if (rc == NGX_HTTP_AGNTKEY_REDIS_OK
-        && reply->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
-        && reply->integer > 0)
-    {
-        barriers->replicas = (ngx_uint_t) reply->integer;
-    }
-
-    ngx_http_agntkey_redis_resp_free(reply);
-
-    ngx_http_agntkey_barriers_answered(barriers);
-}
-
-
-static void
-ngx_http_agntkey_barriers_sync_handler(void *data,
-    ngx_http_agntkey_redis_e rc, ngx_http_agntkey_redis_reply_t *reply)
-{
-    static char                   off[] = "appendonly is disabled";
-
-    ngx_http_agntkey_barriers_t  *barriers = data;
-
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, barriers->log, 0,
-                   "agntkey barriers: disk, %d", rc);
-
-    if (rc == NGX_HTTP_AGNTKEY_REDIS_OK) {
-
-        if (reply->type == NGX_HTTP_AGNTKEY_RESP_ARRAY && reply->nelts == 2
-            && reply->elts[0]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
-            && reply->elts[1]->type == NGX_HTTP_AGNTKEY_RESP_INTEGER
-            && (reply->elts[0]->integer == 0 || reply->elts[0]->integer == 1))
-        {
-            barriers->synced = (ngx_int_t) reply->elts[0]->integer;
-            barriers->silent = 0;
-
-        } else if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR
-                   && ngx_strnstr(reply->str.data, off, reply->str.len))
-        {
-            /* there is no file that could be synced */
-
-            barriers->synced = 0;
-            barriers->silent = 0;
-
-        } else {
-            ngx_http_agntkey_barriers_silent(barriers, reply);
-        }
-    }
-
-    ngx_http_agntkey_redis_resp_free(reply);
-
-    ngx_http_agntkey_barriers_answered(barriers);
-}
-
-
-/* A server without the command is not asked again over this connection. */
-
-static void
-ngx_http_agntkey_barriers_silent(ngx_http_agntkey_barriers_t *barriers,
-    ngx_http_agntkey_redis_reply_t *reply)
-{
-    u_char     buf[128];
-    ngx_str_t  text;
-
-    static char  unknown[] = "ERR unknown command";
-
-    ngx_http_agntkey_redis_resp_describe(reply, buf, &text);
-
-    if (reply->type == NGX_HTTP_AGNTKEY_RESP_ERROR) {
-
-        if (reply->str.len >= sizeof(unknown) - 1
-            && ngx_strncmp(reply->str.data, unknown, sizeof(unknown) - 1) == 0)
-        {
-            barriers->lacking = 1;
-            barriers->lacks = ngx_http_agntkey_redis_client_generation(
-                                                             barriers->admin);
-        }
-    }
-
-    if (!barriers->silent) {
-        barriers->silent = 1;
-
-        ngx_log_error(NGX_LOG_NOTICE, barriers->log, 0,
-                      "agntkey: Redis does not say whether a revocation is on "
-                      "its disk, and receipts do not have \"synced\": %V",
-                      &text);
-    }
-}
-
-
-static void
-ngx_http_agntkey_barriers_answered(ngx_http_agntkey_barriers_t *barriers)
-{
-    if (--barriers->wait_sent == 0) {
-        ngx_http_agntkey_barriers_waited(barriers);
-        ngx_http_agntkey_barriers_wait(barriers);
-    }
+           && ngx_http_agntkey_replicas_may_sync(barrier->barriers->replicas,
+                                                 barrier->generation);
 }
 
 
 /* Whoever is told may be gone then, and have begun others, behind him. */
 
 static void
-ngx_http_agntkey_barriers_waited(ngx_http_agntkey_barriers_t *barriers)
+ngx_http_agntkey_barriers_waited(void *data, ngx_uint_t replicas,
+    ngx_int_t synced)
 {
-    ngx_int_t                    synced;
-    ngx_uint_t                   n;
-    ngx_queue_t                 *q;
-    ngx_http_agntkey_barrier_t  *barrier;
-
-    n = barriers->replicas;
-    synced = barriers->synced;
+    ngx_queue_t                  *q;
+    ngx_http_agntkey_barrier_t   *barrier;
+    ngx_http_agntkey_barriers_t  *barriers = data;
 
 again:
 
@@ -861,13 +673,15 @@ again:
 
         if (barrier->wait_sent) {
             barrier->wait_sent = 0;
-            barrier->receipt.replicas = n;
+            barrier->receipt.replicas = replicas;
             barrier->receipt.synced = barrier->marked ? synced : NGX_DECLINED;
 
             ngx_http_agntkey_barrier_check(barrier);
             goto again;
         }
     }
+
+    ngx_http_agntkey_barriers_wait(barriers);
 }
 
 

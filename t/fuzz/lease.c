@@ -23,6 +23,7 @@
  * trust at most, how old what is remembered may be, and whom a barrier must
  * not forget.  Where the bytes are cut must make no difference to anything.
  *
+ * Files: replicas
  * Files: invalidation lease barrier_ack barrier lookup fetch cache record
  * Files: redis_resp token usage worker keyspace
  */
