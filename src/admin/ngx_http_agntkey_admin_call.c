@@ -233,6 +233,24 @@ ngx_http_agntkey_admin_call_done(ngx_http_agntkey_admin_call_t *a, ngx_int_t rc)
 }
 
 
+ngx_int_t
+ngx_http_agntkey_admin_call_written(ngx_http_agntkey_admin_call_t *a,
+    ngx_int_t result)
+{
+    if (a->object) {
+        return NGX_OK;
+    }
+
+    /* it is gone when the handler returns */
+
+    a->revocation = NULL;
+
+    ngx_http_agntkey_admin_call_done(a, result);
+
+    return NGX_DECLINED;
+}
+
+
 void
 ngx_http_agntkey_admin_call_revoked(void *data, ngx_int_t rc,
     ngx_http_agntkey_receipt_t *receipt)

@@ -85,6 +85,13 @@ void ngx_http_agntkey_admin_call_revoked(void *data, ngx_int_t rc,
     ngx_http_agntkey_receipt_t *receipt);
 
 /*
+ * What the "written" handler of a revocation returns: NGX_OK if a->object is
+ * set; otherwise the call ends with the result.
+ */
+ngx_int_t ngx_http_agntkey_admin_call_written(
+    ngx_http_agntkey_admin_call_t *a, ngx_int_t result);
+
+/*
  * What a call's handler begins with.  NGX_DECLINED: the replies are there and
  * none is an error; otherwise the answer has been sent.
  */

@@ -546,14 +546,7 @@ ngx_http_agntkey_admin_keys_row_written(void *data, ngx_http_agntkey_redis_e rc,
 
     result = ngx_http_agntkey_admin_keys_read(a, rc, replies, n, &a->object);
 
-    if (a->object) {
-        return NGX_OK;
-    }
-
-    a->revocation = NULL;
-    ngx_http_agntkey_admin_call_done(a, result);
-
-    return NGX_DECLINED;
+    return ngx_http_agntkey_admin_call_written(a, result);
 }
 
 
@@ -626,15 +619,9 @@ ngx_http_agntkey_admin_keys_new_written(void *data, ngx_http_agntkey_redis_e rc,
     result = ngx_http_agntkey_admin_keys_created(a, rc, replies, n,
                                                  &a->object);
 
-    if (a->object) {
-        a->show = ngx_http_agntkey_admin_keys_show;
-        return NGX_OK;
-    }
+    a->show = ngx_http_agntkey_admin_keys_show;
 
-    a->revocation = NULL;
-    ngx_http_agntkey_admin_call_done(a, result);
-
-    return NGX_DECLINED;
+    return ngx_http_agntkey_admin_call_written(a, result);
 }
 
 

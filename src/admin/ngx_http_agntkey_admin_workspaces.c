@@ -360,14 +360,7 @@ ngx_http_agntkey_admin_workspaces_written(void *data,
     result = ngx_http_agntkey_admin_workspaces_read(a, rc, replies, n,
                                                     &a->object);
 
-    if (a->object) {
-        return NGX_OK;
-    }
-
-    a->revocation = NULL;
-    ngx_http_agntkey_admin_call_done(a, result);
-
-    return NGX_DECLINED;
+    return ngx_http_agntkey_admin_call_written(a, result);
 }
 
 
