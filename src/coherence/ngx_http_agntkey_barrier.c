@@ -325,6 +325,10 @@ ngx_http_agntkey_barriers_acknowledged(void *data, off_t number,
     ngx_http_agntkey_barrier_t   *barrier;
     ngx_http_agntkey_barriers_t  *barriers = data;
 
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, barriers->log, 0,
+                   "agntkey barrier %O: acknowledged by %*s",
+                   number, (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, worker);
+
     for (q = ngx_queue_head(&barriers->queue);
          q != ngx_queue_sentinel(&barriers->queue);
          q = ngx_queue_next(q))
@@ -691,10 +695,6 @@ ngx_http_agntkey_barrier_acknowledge(ngx_http_agntkey_barrier_t *barrier,
 {
     ngx_uint_t                          i;
     ngx_http_agntkey_barrier_worker_t  *worker;
-
-    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, barrier->barriers->log, 0,
-                   "agntkey barrier %uL: acknowledged by %*s",
-                   barrier->number, (size_t) NGX_HTTP_AGNTKEY_WORKER_LEN, id);
 
     if (!barrier->known) {
 

@@ -93,8 +93,6 @@ my $number = in_order('the one who is asked by the administrator', $asker,
     'agntkey barrier %s: the record, 0',
     'agntkey barrier %s: the registry, 0',
     'agntkey barrier %s: 2 workers hold a lease',
-    'agntkey barrier %s: acknowledged by [0-9a-f]{16}',
-    'agntkey barrier %s: acknowledged by [0-9a-f]{16}',
     'agntkey barrier %s: done, 0, 2 of 2 workers',
     'agntkey revocation, kind \d: done, 0',
     'agntkey admin call is done: 0',
@@ -108,7 +106,7 @@ in_order('the other worker', $other,
 
 # Who has acknowledged are the two, each by its own name.
 my %name = map {
-    my ($line) = traced(qr/ $_#\d+: .*lease of/);
+    my ($line) = reverse traced(qr/ $_#\d+: .*lease of/);
     ($line // '') =~ /lease of ([0-9a-f]{16})/ ? ($1 => $_) : ();
 } $asker, $other;
 my @acknowledged = map { /acknowledged by ([0-9a-f]{16})/ ? $1 : () }
