@@ -119,7 +119,7 @@ ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
 
     a = ngx_pcalloc(r->pool, sizeof(ngx_http_agntkey_admin_call_t));
 
-    if (a == NULL || amcf->worker == NULL) {
+    if (a == NULL || amcf->worker == NULL || amcf->worker->admin == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -127,7 +127,6 @@ ngx_http_agntkey_admin_api_handler(ngx_http_request_t *r)
 
     a->request = r;
     a->worker = amcf->worker;
-    a->redis = amcf->worker->admin;
     a->now = (int64_t) tp->sec * 1000 + tp->msec;
     a->begun = ngx_http_agntkey_clock();
 

@@ -29,7 +29,6 @@ typedef struct ngx_http_agntkey_admin_call_s  ngx_http_agntkey_admin_call_t;
 
 struct ngx_http_agntkey_admin_call_s {
     ngx_http_request_t                *request;
-    ngx_http_agntkey_redis_client_t   *redis;
     ngx_http_agntkey_worker_t         *worker;
     ngx_http_agntkey_redis_batch_t    *batch;      /* set while it waits ... */
     ngx_http_agntkey_revocation_t     *revocation; /* ... or this */

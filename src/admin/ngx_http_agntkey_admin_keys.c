@@ -141,8 +141,8 @@ ngx_http_agntkey_admin_keys_create(ngx_http_agntkey_admin_call_t *a)
     a->writes = 1;
 
     return ngx_http_agntkey_admin_call_wait(a,
-                                     ngx_http_agntkey_keystore_create(a->redis,
-                                     &a->caller, spec,
+                                     ngx_http_agntkey_keystore_create(
+                                     a->worker->admin, &a->caller, spec,
                                      ngx_http_agntkey_admin_keys_create_handler,
                                      a));
 }
@@ -239,8 +239,8 @@ ngx_http_agntkey_admin_keys_list(ngx_http_agntkey_admin_call_t *a)
     }
 
     return ngx_http_agntkey_admin_call_wait(a,
-                                       ngx_http_agntkey_keystore_list(a->redis,
-                                       &page, tag,
+                                       ngx_http_agntkey_keystore_list(
+                                       a->worker->admin, &page, tag,
                                        ngx_http_agntkey_admin_keys_list_handler,
                                        a));
 }
@@ -254,7 +254,8 @@ ngx_http_agntkey_admin_keys_get(ngx_http_agntkey_admin_call_t *a)
     }
 
     return ngx_http_agntkey_admin_call_wait(a,
-                                        ngx_http_agntkey_keystore_get(a->redis,
+                                        ngx_http_agntkey_keystore_get(
+                                        a->worker->admin,
                                         &a->caller, a->path_id.data,
                                         ngx_http_agntkey_admin_keys_row_handler,
                                         a));
@@ -311,7 +312,8 @@ ngx_http_agntkey_admin_keys_change(ngx_http_agntkey_admin_call_t *a)
     }
 
     return ngx_http_agntkey_admin_call_wait(a,
-                                      ngx_http_agntkey_keystore_change(a->redis,
+                                      ngx_http_agntkey_keystore_change(
+                                      a->worker->admin,
                                       &a->caller, a->path_id.data, &patch,
                                       ngx_http_agntkey_admin_keys_row_handler,
                                       a));
@@ -392,7 +394,8 @@ ngx_http_agntkey_admin_keys_rotate(ngx_http_agntkey_admin_call_t *a)
     }
 
     return ngx_http_agntkey_admin_call_wait(a,
-                                     ngx_http_agntkey_keystore_rotate(a->redis,
+                                     ngx_http_agntkey_keystore_rotate(
+                                     a->worker->admin,
                                      &a->caller, a->path_id.data, &a->spec,
                                      &text,
                                      ngx_http_agntkey_admin_keys_create_handler,

@@ -94,8 +94,8 @@ ngx_http_agntkey_admin_workspaces_list(ngx_http_agntkey_admin_call_t *a)
         a->nnames = 1;
 
         return ngx_http_agntkey_admin_call_wait(a,
-                            ngx_http_agntkey_keystore_workspace_states(a->redis,
-                            a->names, a->nnames,
+                            ngx_http_agntkey_keystore_workspace_states(
+                            a->worker->admin, a->names, a->nnames,
                             ngx_http_agntkey_admin_workspaces_states_handler,
                             a));
     }
@@ -114,8 +114,8 @@ ngx_http_agntkey_admin_workspaces_get(ngx_http_agntkey_admin_call_t *a)
     }
 
     return ngx_http_agntkey_admin_call_wait(a,
-                            ngx_http_agntkey_keystore_workspace_states(a->redis,
-                            &a->path_id, 1,
+                            ngx_http_agntkey_keystore_workspace_states(
+                            a->worker->admin, &a->path_id, 1,
                             ngx_http_agntkey_admin_workspaces_row_handler, a));
 }
 
@@ -140,7 +140,8 @@ ngx_http_agntkey_admin_workspaces_set(ngx_http_agntkey_admin_call_t *a)
     }
 
     return ngx_http_agntkey_admin_call_wait(a,
-                               ngx_http_agntkey_keystore_workspace_set(a->redis,
+                               ngx_http_agntkey_keystore_workspace_set(
+                               a->worker->admin,
                                &a->caller, &a->path_id, a->body.active,
                                ngx_http_agntkey_admin_workspaces_row_handler,
                                a));
@@ -170,8 +171,8 @@ ngx_http_agntkey_admin_workspaces_names_after(ngx_http_agntkey_admin_call_t *a,
     a->trips++;
 
     return ngx_http_agntkey_admin_call_wait(a,
-                                ngx_http_agntkey_keystore_workspaces(a->redis,
-                                &from,
+                                ngx_http_agntkey_keystore_workspaces(
+                                a->worker->admin, &from,
                                 ngx_http_agntkey_admin_workspaces_names_handler,
                                 a));
 }
@@ -256,8 +257,8 @@ ngx_http_agntkey_admin_workspaces_names(ngx_http_agntkey_admin_call_t *a,
     }
 
     return ngx_http_agntkey_admin_call_wait(a,
-                            ngx_http_agntkey_keystore_workspace_states(a->redis,
-                            a->names, a->nnames,
+                            ngx_http_agntkey_keystore_workspace_states(
+                            a->worker->admin, a->names, a->nnames,
                             ngx_http_agntkey_admin_workspaces_states_handler,
                             a));
 }
